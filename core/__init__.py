@@ -1,0 +1,53 @@
+"""Compressed memory: long text in, answers with sources out. The framework packages and the command line stand on this.
+
+Names are loaded when they are first used, so that importing a framework package imports no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .engine import DEFAULT_NAMESPACE, Engine, OpenedChunk
+    from .errors import CompressedMemoryError
+    from .ingest import Document, IngestReport, Progress
+    from .recall import Answer, Step, Written
+    from .settings import CompressionSettings, RecallSettings
+    from .working_memory import Note
+
+_HOMES = {
+    "DEFAULT_NAMESPACE": "engine",
+    "Engine": "engine",
+    "OpenedChunk": "engine",
+    "CompressedMemoryError": "errors",
+    "Document": "ingest",
+    "IngestReport": "ingest",
+    "Progress": "ingest",
+    "Answer": "recall",
+    "Step": "recall",
+    "Written": "recall",
+    "CompressionSettings": "settings",
+    "RecallSettings": "settings",
+    "Note": "working_memory",
+}
+
+__all__ = [
+    "DEFAULT_NAMESPACE",
+    "Answer",
+    "CompressedMemoryError",
+    "CompressionSettings",
+    "Document",
+    "Engine",
+    "IngestReport",
+    "Note",
+    "OpenedChunk",
+    "Progress",
+    "RecallSettings",
+    "Step",
+    "Written",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -1,0 +1,306 @@
+"""The base model: any Hugging Face decoder with plain rotary embeddings, unmodified, and its adapters."""
+
+import hashlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import torch
+import transformers
+from peft import LoraConfig, PeftModel, load_peft_weights, set_peft_model_state_dict
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from .errors import InputError, ModelError, WeightsError
+from .kv_cache import Prefix
+from .weights import DEFAULT_MODEL, resolve
+
+Role = Literal["compressor", "gate", "reasoner"]
+ROLES: tuple[Role, ...] = ("compressor", "gate", "reasoner")
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+_ROPE_TYPES = ("default", "linear", "llama3")  # a fixed turn for each position: what re-rotation assumes
+
+
+def check_family(config: PretrainedConfig, name: str) -> None:
+    """Refuse a model whose keys cannot be moved by a plain rotation, or that does not see all it is given.
+
+    Raises:
+        ModelError: with the reason.
+    """
+    reason = None
+    rope = getattr(config, "rope_parameters", None) or {}
+    kind = rope.get("rope_type", "default")
+    # Mistral slides whenever a window is set, Qwen only when it is told to use it.
+    slides = getattr(config, "use_sliding_window", config.model_type == "mistral")
+    if config.model_type not in FAMILIES:
+        reason = f"its family {config.model_type!r} is not among {', '.join(FAMILIES)}"
+    elif slides and getattr(config, "sliding_window", None):
+        reason = f"it attends through a sliding window of {config.sliding_window} tokens"
+    elif rope.get("partial_rotary_factor", 1.0) != 1.0:
+        reason = f"it rotates only {rope['partial_rotary_factor']:.0%} of each head"
+    elif kind not in _ROPE_TYPES:
+        reason = f"its rotary scaling {kind!r} is not among {', '.join(_ROPE_TYPES)}"
+    if reason:
+        raise ModelError(f"model {name!r} is not supported: {reason}. Choose a Llama, Qwen2, Qwen3, Mistral or SmolLM2")
+
+
+def best_device() -> torch.device:
+    """Return CUDA where there is one, else MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def best_dtype(device: torch.device) -> torch.dtype:
+    """Return bf16 where the hardware computes in it, else fp32."""
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        fast = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    else:
+        fast = False
+    return torch.bfloat16 if fast else torch.float32
+
+
+class Backbone:
+    """A base model, its tokenizer and up to three adapters, of which one is on at a time.
+
+    Safe to share between threads: a forward pass happens inside :meth:`using`, which holds a lock,
+    because which adapter is on is a property of the shared weights.
+    """
+
+    def __init__(self, causal_lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+        check_family(causal_lm.config, name)
+        if not tokenizer.is_fast:
+            raise ModelError(f"model {name!r} has no fast tokenizer, which chunking needs for character offsets")
+        self.name = name
+        self.tokenizer = tokenizer
+        self.causal_lm = causal_lm.eval().requires_grad_(False)
+        self.config: PretrainedConfig = causal_lm.config
+        self._peft: PeftModel | None = None
+        self._trainable: set[str] = set()
+        self._active: Role | None = None
+        self._lock = threading.RLock()
+        self._base_fingerprint = _hash_tensors(causal_lm.state_dict())
+
+    @classmethod
+    def load(
+        cls, name: str = DEFAULT_MODEL, *, device: torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> "Backbone":
+        """Load model ``name`` (see :func:`core.weights.resolve`) onto ``device`` in ``dtype``, the best there are.
+
+        Raises:
+            WeightsError: the weights are not to be had.
+            ModelError: the family is not supported.
+        """
+        folder = resolve(name)
+        device = device or best_device()
+        try:
+            # Before the weights, so that an unsupported model is refused without reading gigabytes.
+            check_family(AutoConfig.from_pretrained(folder), name)
+            with _quiet_transformers():
+                model = AutoModelForCausalLM.from_pretrained(
+                    folder, dtype=dtype or best_dtype(device), use_safetensors=True
+                )
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"model {name!r} at {folder} cannot be loaded: {error}") from error
+        return cls(model.to(device), tokenizer, name)
+
+    @property
+    def device(self) -> torch.device:
+        return self.causal_lm.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.causal_lm.dtype
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.config.hidden_size)
+
+    @property
+    def context_tokens(self) -> int:
+        """Positions that the model was trained on."""
+        return int(self.config.max_position_embeddings)
+
+    @property
+    def inverse_frequencies(self) -> Tensor:
+        """float32 [head_dim / 2]: radians that each pair of dimensions turns for each position."""
+        return self.causal_lm.model.rotary_emb.inv_freq
+
+    @property
+    def embeddings(self) -> nn.Embedding:
+        return self.causal_lm.get_input_embeddings()
+
+    # ---- text to ids ----
+
+    def encode(self, text: str) -> list[int]:
+        """Tokenize ``text`` as data: nothing in it becomes a control token, no token is added."""
+        with self._lock:  # a fast tokenizer may not be used by two threads at once
+            ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return ids
+
+    def encode_chat(self, system: str, user: str, prefill: str) -> list[int]:
+        """Tokenize one exchange in the model's chat template, up to and with the ``prefill`` of the reply.
+
+        ``user`` is tokenized as data, so that a document cannot end the turn it is shown in.
+        """
+        mark = "\u241acontent\u241a"
+        if self.tokenizer.chat_template:
+            messages = [{"role": "system", "content": system}, {"role": "user", "content": mark}]
+            shell = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        else:
+            shell = f"{system}\n\n{mark}\n\n"
+        before, after = shell.split(mark)
+        with self._lock:
+            head, tail = (self.tokenizer(t, add_special_tokens=False)["input_ids"] for t in (before, after + prefill))
+        return [*head, *self.encode(user), *tail]
+
+    # ---- passes ----
+
+    def hidden(
+        self, inputs: Tensor, mask: Tensor, positions: Tensor, prefix: Prefix | None = None, *, keep_cache: bool = True
+    ) -> tuple[Tensor, Prefix]:
+        """Run the decoder without its head, after ``prefix`` where there is one.
+
+        Args:
+            inputs: int64 ids [batch, tokens], or embeddings [batch, tokens, hidden].
+            mask: int64 [batch, slots + tokens], 0 where a slot or token is padding.
+            positions: int64 [batch, tokens].
+            prefix: opened slots; its cache is filled on.
+            keep_cache: whether keys and values are wanted afterwards.
+
+        Returns:
+            Hidden states [batch, tokens, hidden], and the prefix grown by what was read.
+        """
+        name = "inputs_embeds" if inputs.is_floating_point() else "input_ids"
+        out = self.causal_lm.model(
+            **{name: inputs},
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=prefix.cache if prefix else None,
+            use_cache=keep_cache,
+        )
+        return out.last_hidden_state, Prefix(out.past_key_values, mask, positions[:, -1] + 1)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Project hidden states [..., hidden] to logits [..., vocabulary]."""
+        return self.causal_lm.lm_head(hidden)
+
+    # ---- adapters ----
+
+    @property
+    def adapters(self) -> tuple[Role, ...]:
+        """Roles that have an adapter."""
+        return tuple(role for role in ROLES if self._peft and role in self._peft.peft_config)
+
+    @contextmanager
+    def using(self, role: Role | None) -> Iterator[None]:
+        """Turn the adapter of ``role`` on, or all off where it has none or is ``None``; undone on leaving."""
+        with self._lock:
+            before = self._active
+            self._activate(role)
+            try:
+                yield
+            finally:
+                self._activate(before)
+
+    def add_adapter(self, role: Role, *, rank: int, alpha: int) -> None:
+        """Give ``role`` a new LoRA adapter on every linear layer. It starts as the identity and can be trained."""
+        if role in self.adapters:
+            raise InputError(f"role {role!r} has an adapter already")
+        self._inject(role, LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM"))
+        self._trainable.add(role)
+        self._restore_gradients()
+
+    def load_adapter(self, role: Role, folder: Path) -> None:
+        """Load the adapter of ``role`` from a folder as ``peft`` writes it, for use and not for training.
+
+        Raises:
+            WeightsError: the folder holds no adapter.
+        """
+        if not (folder / "adapter_model.safetensors").is_file():
+            raise WeightsError(f"no adapter at {folder}: it needs adapter_config.json and adapter_model.safetensors")
+        self._inject(role, LoraConfig.from_pretrained(str(folder)))
+        set_peft_model_state_dict(self._peft, load_peft_weights(str(folder), device=str(self.device)), role)
+        self._restore_gradients()
+
+    def save_adapter(self, role: Role, folder: Path) -> None:
+        """Write the adapter of ``role`` into ``folder`` as ``peft`` does, in safetensors."""
+        if self._peft is None or role not in self.adapters:
+            raise InputError(f"role {role!r} has no adapter to save; there are: {', '.join(self.adapters) or 'none'}")
+        self._peft.save_pretrained(str(folder), selected_adapters=[role])
+
+    def adapter_parameters(self, role: Role) -> list[nn.Parameter]:
+        """Return the parameters of the adapter of ``role``."""
+        return [p for name, p in self.causal_lm.named_parameters() if f".{role}." in name]
+
+    def train_only(self, roles: Sequence[Role]) -> None:
+        """Let gradients reach the adapters of ``roles``, all at once, and no others, whichever is on."""
+        self._trainable = set(roles)
+        self._restore_gradients()
+
+    def _inject(self, role: Role, config: LoraConfig) -> None:
+        if self._peft is None:
+            self._peft = PeftModel(self.causal_lm, config, adapter_name=role)
+        else:
+            self._peft.add_adapter(role, config)
+        self._activate(self._active)
+
+    def _activate(self, role: Role | None) -> None:
+        self._active = role
+        if self._peft is None:
+            return
+        if role in self.adapters:
+            self._peft.base_model.enable_adapter_layers()
+            self._peft.set_adapter(role)
+        else:
+            self._peft.base_model.disable_adapter_layers()
+        self._restore_gradients()
+
+    def _restore_gradients(self) -> None:
+        # peft turns requires_grad off for every adapter that is not on, which would freeze the
+        # compressor while the reasoner's loss is computed.
+        for role in self.adapters:
+            for parameter in self.adapter_parameters(role):
+                parameter.requires_grad_(role in self._trainable)
+
+    def fingerprint(self, role: Role) -> str:
+        """Return 16 hex digits of what the base and the adapter of ``role`` compute with."""
+        weights = {n: p for n, p in self.causal_lm.named_parameters() if f".{role}." in n}
+        return hashlib.sha256((self._base_fingerprint + _hash_tensors(weights)).encode()).hexdigest()[:16]
+
+
+def _hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Hash names, shapes and up to 1024 evenly spread values of each tensor: milliseconds, whatever the size.
+
+    Values are compared in bf16, so that a model has one fingerprint in every precision.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        flat = tensors[name].detach().reshape(-1)
+        sample = flat[:: max(1, flat.numel() // 1024)].to("cpu", torch.bfloat16).float()
+        digest.update(f"{name}{tuple(tensors[name].shape)}".encode())
+        digest.update(sample.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep the loader's own progress bar off a terminal that shows ours."""
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.utils.logging.enable_progress_bar()

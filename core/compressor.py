@@ -1,0 +1,102 @@
+"""Encodes chunks into slots: the compressor of LycheeMemory (arXiv 2602.08382, section 3), two placements.
+
+In place, the last token of each group of α *is* the slot: nothing is inserted, so encoding costs
+what reading costs, and an untrained model already carries much. Inserted, a memory token follows
+each group, as in the paper.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .backbone import Backbone
+from .errors import InputError
+from .kv_cache import Slots, gather_slots
+from .settings import CompressionSettings
+
+
+class Compressor(nn.Module):
+    """Turns the ids of chunks into :class:`core.kv_cache.Slots`.
+
+    Its own parameter is ``memory_embedding`` [hidden], shared by all inserted memory tokens: the
+    end-of-text token's embedding for ``inserted``, zero for ``inserted_copy``, which adds it to the
+    embedding of the group's last token. In place has none.
+    """
+
+    def __init__(self, backbone: Backbone, settings: CompressionSettings) -> None:
+        super().__init__()
+        room = backbone.context_tokens
+        if settings.chunk_tokens * (1 + (settings.placement != "in_place") / settings.ratio) > room / 2:
+            raise InputError(
+                f"chunk_tokens={settings.chunk_tokens} takes over half of the {room} positions of "
+                f"{backbone.name}, and the prompt needs the rest: lower chunk_tokens"
+            )
+        # Not registered as a submodule: the backbone's weights are not the compressor's to move or save.
+        self.__dict__["backbone"] = backbone
+        self.backbone: Backbone
+        self.settings = settings
+        if settings.placement != "in_place":
+            row = backbone.embeddings.weight[backbone.tokenizer.eos_token_id].detach().float()
+            start = row.clone() if settings.placement == "inserted" else torch.zeros_like(row)
+            self.memory_embedding = nn.Parameter(start)
+
+    def compress(self, chunks: Sequence[Sequence[int]]) -> list[Slots]:
+        """Encode chunks in one pass of the model, without gradient.
+
+        Args:
+            chunks: token ids of each chunk, none empty; lengths may differ.
+
+        Returns:
+            The slots of each, on the model's device, the same as if it had been encoded alone.
+        """
+        with torch.no_grad():
+            return self.forward(chunks)
+
+    def forward(self, chunks: Sequence[Sequence[int]]) -> list[Slots]:
+        """Encode as :meth:`compress` does, with the gradient flowing."""
+        if not chunks or not all(chunks):
+            raise InputError("compress was given no chunk, or a chunk without tokens: leave empty text out")
+        layouts = [self._layout(len(ids)) for ids in chunks]
+        device, longest = self.backbone.device, max(len(source) for source, _ in layouts)
+        ids = torch.zeros(len(chunks), longest, dtype=torch.long)
+        inserted = torch.zeros(len(chunks), longest, dtype=torch.bool)
+        mask = torch.zeros(len(chunks), longest, dtype=torch.long)
+        for row, (chunk, (source, _)) in enumerate(zip(chunks, layouts, strict=True)):
+            # An inserted token stands for -1 - i: it follows token i, whose id it may copy.
+            ids[row, : len(source)] = torch.tensor(chunk)[torch.where(source < 0, -1 - source, source)]
+            inserted[row, : len(source)] = source < 0
+            mask[row, : len(source)] = 1
+        positions = torch.arange(longest, device=device).expand(len(chunks), -1)
+        inputs = self._inputs(ids.to(device), inserted.to(device))
+        with self.backbone.using("compressor"):
+            _, prefix = self.backbone.hidden(inputs, mask.to(device), positions)
+        return [
+            gather_slots(prefix.cache, row, kept.to(device), len(source)) for row, (source, kept) in enumerate(layouts)
+        ]
+
+    def _layout(self, tokens: int) -> tuple[Tensor, Tensor]:
+        """Lay out a chunk of ``tokens``: what stands at each position, and the positions that are kept.
+
+        A trailing group shorter than α keeps its slot.
+        """
+        ratio, sink = self.settings.ratio, min(self.settings.sink_tokens, tokens)
+        lasts = torch.tensor([*range(ratio - 1, tokens, ratio), *([tokens - 1] if tokens % ratio else [])])
+        source = torch.arange(tokens)
+        if self.settings.placement == "in_place":
+            return source, torch.cat((source[:sink], lasts)).unique()
+        # Every token i moves back by the memory tokens before it, one for each whole group.
+        places = torch.full((tokens + len(lasts),), -1)
+        token_places = source + source // ratio
+        memory_places = lasts + lasts // ratio + 1
+        places[token_places], places[memory_places] = source, -1 - lasts
+        return places, torch.cat((token_places[:sink], memory_places)).unique()
+
+    def _inputs(self, ids: Tensor, inserted: Tensor) -> Tensor:
+        if self.settings.placement == "in_place":
+            return ids
+        embedded = self.backbone.embeddings(ids)
+        memory = self.memory_embedding.to(embedded.dtype)
+        if self.settings.placement == "inserted_copy":
+            memory = embedded + memory
+        return torch.where(inserted[..., None], memory, embedded)

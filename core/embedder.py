@@ -1,0 +1,56 @@
+"""Sentence embeddings of passages and queries, through sentence-transformers."""
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+
+from .chunking import Span, split_text
+from .errors import WeightsError
+from .weights import DEFAULT_EMBEDDER, resolve
+
+PASSAGE_TOKENS = 128
+"""Tokens in a passage. MiniLM reads 256 at most, so a chunk is embedded as several passages and is
+as near as its nearest."""
+
+
+class Embedder:
+    """A sentence-transformers model that turns text into unit vectors. Safe to share between threads."""
+
+    def __init__(self, name: str = DEFAULT_EMBEDDER, *, device: str | None = None) -> None:
+        self.name = name
+        folder = resolve(name)
+        try:
+            self._model = SentenceTransformer(str(folder), device=device, model_kwargs={"use_safetensors": True})
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"embedder {name!r} at {folder} cannot be loaded: {error}") from error
+        # A fast tokenizer may not be used by two threads at once.
+        self._lock = threading.Lock()
+
+    @property
+    def dimension(self) -> int:
+        return int(self._model.get_embedding_dimension() or 0)
+
+    def passages(self, text: str) -> list[Span]:
+        """Cut ``text`` into passages of at most 128 tokens that together are exactly ``text``."""
+        with self._lock:
+            return list(split_text(text, self._model.tokenizer, PASSAGE_TOKENS))
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return unit vectors, float32 [texts, dimension]."""
+        with self._lock:
+            vectors = self._model.encode(
+                list(texts), normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True
+            )
+        return np.asarray(vectors, dtype=np.float32)
+
+    def nearest_passages(self, text: str, query: str, count: int) -> str:
+        """Return the ``count`` passages of ``text`` nearest to ``query``, in the order they stand."""
+        spans = self.passages(text)
+        if len(spans) <= count:
+            return text
+        passages = [text[start:end] for start, end in spans]
+        cosines = self.embed(passages) @ self.embed([query])[0]
+        return "".join(passages[row] for row in sorted(np.argsort(-cosines, kind="stable")[:count]))

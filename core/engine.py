@@ -1,0 +1,164 @@
+"""A model, an embedder and a bank, opened together: what the command line and both framework packages call."""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from .backbone import Backbone
+from .compressor import Compressor
+from .embedder import Embedder
+from .errors import InputError
+from .gate import Scan, SimilarityGate
+from .generation import Generator
+from .ingest import Document, Ingest, IngestReport, Progress
+from .memory_bank import CATALOGUE, Fingerprint, MemoryBank
+from .passage_index import StoredChunk
+from .reasoner import Reasoner
+from .recall import Answer, Recall, Step, Written
+from .settings import CompressionSettings, Form, RecallSettings
+from .weights import DEFAULT_EMBEDDER, DEFAULT_MODEL
+from .working_memory import WorkingMemory
+
+DEFAULT_NAMESPACE = "default"
+
+_log = logging.getLogger(__name__)
+_told: set[str] = set()
+
+
+@dataclass(frozen=True)
+class OpenedChunk:
+    """A chunk that the gate opened, with its text."""
+
+    chunk: StoredChunk
+    gate: float
+    text: str
+
+
+# One copy of the weights in a process, however many banks are open.
+_backbone = lru_cache(maxsize=2)(Backbone.load)
+_embedder = lru_cache(maxsize=2)(Embedder)
+
+
+class Engine:
+    """A bank with the model that encodes for it and reads from it. Safe to share between threads."""
+
+    def __init__(
+        self, backbone: Backbone, embedder: Embedder, compression: CompressionSettings, bank: Path | None = None
+    ) -> None:
+        """Open the bank in directory ``bank``, or make it there; ``None`` keeps it in memory.
+
+        Raises:
+            BankMismatchError: the bank was made with another model or other settings.
+            BankError, StorageError: see :class:`core.memory_bank.MemoryBank`.
+        """
+        self.backbone, self.embedder = backbone, embedder
+        self.compressor = Compressor(backbone, compression)
+        self.bank = MemoryBank(
+            Fingerprint(
+                model=backbone.name,
+                weights=backbone.fingerprint("compressor"),
+                embedder=embedder.name,
+                **compression.model_dump(),
+            ),
+            bank,
+        )
+
+    @classmethod
+    def open(
+        cls,
+        bank: Path | None = None,
+        *,
+        model: str | None = None,
+        embedder: str | None = None,
+        compression: CompressionSettings | None = None,
+    ) -> "Engine":
+        """Open a bank with models by name. What is not given is as the bank has it, else the default.
+
+        Args:
+            bank: a directory, made if it is not there; ``None`` keeps the bank in memory.
+            model: see :func:`core.weights.resolve`.
+        """
+        made = stored_fingerprint(bank)
+        if made:
+            model, embedder = model or made.model, embedder or made.embedder
+        return cls(
+            _backbone(model or DEFAULT_MODEL),
+            _embedder(embedder or DEFAULT_EMBEDDER),
+            compression or stored_compression(bank) or CompressionSettings(),
+            bank,
+        )
+
+    def add(
+        self,
+        documents: Iterable[Document],
+        namespace: str = DEFAULT_NAMESPACE,
+        progress: Callable[[Progress], None] = lambda _: None,
+    ) -> IngestReport:
+        """Take documents in; see :meth:`core.ingest.Ingest.run`."""
+        return Ingest(self.bank, self.compressor, self.embedder, namespace).run(documents, progress)
+
+    def ask(
+        self,
+        question: str,
+        namespace: str = DEFAULT_NAMESPACE,
+        settings: RecallSettings | None = None,
+        listener: Callable[[Step | Written], None] = lambda _: None,
+    ) -> Answer:
+        """Answer a question; see :meth:`core.recall.Recall.ask`. The same input gives the same answer."""
+        settings = settings or RecallSettings()
+        reasoner = Reasoner(Generator(self.backbone), self.bank, self.embedder, settings, self.form(settings))
+        return Recall(self.bank, self._gate(settings), reasoner, settings).ask(question, namespace, listener)
+
+    def retrieve(
+        self, question: str, namespace: str = DEFAULT_NAMESPACE, settings: RecallSettings | None = None
+    ) -> list[OpenedChunk]:
+        """Return the chunks that the gate opens for the question alone, likeliest first, without reading them.
+
+        Raises:
+            InputError: the question is empty.
+            UnknownNamespaceError: the bank has no such namespace.
+        """
+        if not question.strip():
+            raise InputError(f"the question is {question!r}: ask something")
+        settings = settings or RecallSettings()
+        scan = Scan(self.bank.index(namespace), self._gate(settings), settings)
+        opened = iter(lambda: scan.next_open(question, WorkingMemory()), None)
+        ranked = sorted(opened, key=lambda pair: -pair[1])
+        return [OpenedChunk(chunk, gate, self.bank.text(chunk.chunk_id)) for chunk, gate in ranked]
+
+    def form(self, settings: RecallSettings) -> Form:
+        """Return the form of recall that ``settings`` lead to with this model."""
+        if settings.form:
+            return settings.form
+        if {"compressor", "reasoner"} <= set(self.backbone.adapters):
+            return "compressed"
+        if self.backbone.name not in _told:
+            _told.add(self.backbone.name)
+            _log.warning(
+                "%s has no trained adapters: the raw form is used, which reads source text. Ask for "
+                "form='compressed' to read slots all the same.",
+                self.backbone.name,
+            )
+        return "raw"
+
+    def _gate(self, settings: RecallSettings) -> SimilarityGate:
+        return SimilarityGate(self.embedder, settings.candidates)
+
+
+def stored_fingerprint(bank: Path | None) -> Fingerprint | None:
+    """Return what the bank in directory ``bank`` was made with, or ``None`` where there is no bank yet."""
+    if bank is None or not (bank / CATALOGUE).is_file():
+        return None
+    opened = MemoryBank(path=bank)
+    opened.close()
+    return opened.fingerprint
+
+
+def stored_compression(bank: Path | None) -> CompressionSettings | None:
+    """Return the settings that the bank in directory ``bank`` was made with, or ``None`` where there is no bank yet."""
+    made = stored_fingerprint(bank)
+    if made is None:
+        return None
+    return CompressionSettings(**{name: getattr(made, name) for name in CompressionSettings.model_fields})

@@ -1,0 +1,154 @@
+"""Writes text after a prompt and opened slots. The trainer samples through this too: there is no second decode loop."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .backbone import Backbone, Role
+from .errors import InputError
+from .kv_cache import Prefix, Slots, empty_prefix, open_slots
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model reads before it writes: slots first, then one chat exchange with the reply begun."""
+
+    system: str
+    user: str
+    prefill: str
+    """First words of the reply; they are part of it."""
+    stop: str
+    """The reply ends with this string, which is part of it."""
+    max_tokens: int
+    slots: tuple[Slots, ...] = ()
+    """Chunks to open before the text, in reading order."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the model wrote for one prompt."""
+
+    text: str
+    """The whole reply, the prompt's prefill included."""
+    token_ids: tuple[int, ...]
+    """The tokens written, the prefill not included."""
+    complete: bool
+    """Whether the model came to an end by itself, rather than to the limit."""
+    tokens_read: int
+    slots_read: int
+
+
+class Generator:
+    """Decodes replies from a local model, a batch at a time; greedy unless given a temperature."""
+
+    def __init__(self, backbone: Backbone, role: Role = "reasoner") -> None:
+        self.backbone = backbone
+        self.role: Role = role
+        ends = backbone.causal_lm.generation_config.eos_token_id
+        listed = ends if isinstance(ends, list) else [ends]
+        self._ends = {e for e in (*listed, backbone.tokenizer.eos_token_id) if e is not None}
+
+    def reply(self, prompt: Prompt, on_text: Callable[[str], None] | None = None) -> Reply:
+        """Decode one prompt greedily; ``on_text`` sees the reply grow, a piece at a time."""
+        return self.replies([prompt], on_text=on_text)[0]
+
+    def replies(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        temperature: float = 0.0,
+        random: torch.Generator | None = None,
+        on_text: Callable[[str], None] | None = None,
+    ) -> list[Reply]:
+        """Decode all ``prompts`` together.
+
+        Args:
+            prompts: either all with slots or all without.
+            temperature: 0 takes the likeliest token.
+            random: source of samples where ``temperature`` is above 0.
+            on_text: sees the first prompt's reply grow, a piece at a time.
+
+        Raises:
+            InputError: a prompt and its reply are longer than the model's context.
+        """
+        backbone = self.backbone
+        read = [backbone.encode_chat(p.system, p.user, p.prefill) for p in prompts]
+        with torch.no_grad(), backbone.using(self.role):
+            prefix = self._open(prompts)
+            self._check_room(prompts, read, prefix)
+            ids, mask, positions = left_padded(read, prefix)
+            written: list[list[int]] = [[] for _ in prompts]
+            done, complete, shown = [False] * len(prompts), [False] * len(prompts), len(prompts[0].prefill)
+            for _ in range(max(p.max_tokens for p in prompts)):
+                hidden, prefix = backbone.hidden(ids, mask, positions, prefix)
+                chosen = _choose(backbone.logits(hidden[:, -1]).float(), temperature, random)
+                for row, token in enumerate(chosen.tolist()):
+                    if done[row]:
+                        continue
+                    written[row].append(token)
+                    complete[row] = token in self._ends or prompts[row].stop in self._text(prompts[row], written[row])
+                    done[row] = complete[row] or len(written[row]) >= prompts[row].max_tokens
+                if on_text:
+                    # An unfinished character waits for its other bytes.
+                    text = self._text(prompts[0], written[0])
+                    if not text.endswith("\ufffd") and len(text) > shown:
+                        on_text(text[shown:])
+                        shown = len(text)
+                if all(done):
+                    break
+                ids, positions = chosen[:, None], prefix.next_positions[:, None]
+                mask = torch.cat((mask, torch.ones_like(ids)), dim=1)
+        return [
+            Reply(self._text(p, w), tuple(w), c, len(r), sum(len(s) for s in p.slots))
+            for p, w, c, r in zip(prompts, written, complete, read, strict=True)
+        ]
+
+    def _open(self, prompts: Sequence[Prompt]) -> Prefix:
+        backbone = self.backbone
+        opened = [bool(p.slots) for p in prompts]
+        if not any(opened):
+            return empty_prefix(len(prompts), backbone.device)
+        if not all(opened):
+            raise InputError("prompts with slots and prompts without cannot share a batch")
+        return open_slots(
+            [p.slots for p in prompts], backbone.inverse_frequencies, device=backbone.device, dtype=backbone.dtype
+        )
+
+    def _check_room(self, prompts: Sequence[Prompt], read: Sequence[list[int]], prefix: Prefix) -> None:
+        for prompt, ids, start in zip(prompts, read, prefix.next_positions.tolist(), strict=True):
+            needed = start + len(ids) + prompt.max_tokens
+            if needed > self.backbone.context_tokens:
+                raise InputError(
+                    f"a prompt takes {needed} positions ({start} for slots, {len(ids)} for text, {prompt.max_tokens} "
+                    f"to write), {self.backbone.name} has {self.backbone.context_tokens}: shorten the question, or set "
+                    "smaller chunks or budgets"
+                )
+
+    def _text(self, prompt: Prompt, written: list[int]) -> str:
+        kept = [t for t in written if t not in self._ends]
+        text: str = prompt.prefill + self.backbone.tokenizer.decode(kept, skip_special_tokens=True)
+        if prompt.stop in text[len(prompt.prefill) :]:
+            text = text[: text.index(prompt.stop, len(prompt.prefill)) + len(prompt.stop)]
+        return text
+
+
+def left_padded(rows: Sequence[Sequence[int]], prefix: Prefix) -> tuple[Tensor, Tensor, Tensor]:
+    """Batch prompts of unequal length to be read after ``prefix``, padded on the left.
+
+    Returns:
+        ids int64 [batch, tokens]; mask int64 [batch, slots + tokens]; positions int64 [batch, tokens].
+    """
+    longest, device = max(map(len, rows)), prefix.mask.device
+    ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
+    positions = (mask.cumsum(1) - 1).clamp(min=0) + prefix.next_positions[:, None]
+    return ids, torch.cat((prefix.mask, mask), dim=1), positions
+
+
+def _choose(logits: Tensor, temperature: float, random: torch.Generator | None) -> Tensor:
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    odds = torch.softmax(logits / temperature, dim=-1)
+    return torch.multinomial(odds, 1, generator=random).squeeze(1)

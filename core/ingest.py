@@ -1,0 +1,149 @@
+"""Takes documents in: cut, encoded in batches, committed group by group. An interrupted ingest goes on where it was.
+
+What is encoded together depends only on the documents and on what the bank holds at a commit, so
+that a resumed ingest makes the same batches, and the same bits, as one that was never interrupted.
+"""
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from .chunking import Span, chunk_id, split_text
+from .compressor import Compressor
+from .embedder import Embedder
+from .errors import InputError
+from .kv_cache import Slots
+from .memory_bank import DocumentRecord, EncodedChunk, MemoryBank
+
+_PASS_TOKENS = {"cpu": 4096}
+"""Padded tokens in one pass of the model; other devices take eight times as many."""
+_COMMIT_PASSES = 4
+"""Passes between two commits: what an interrupt may cost."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text to take in."""
+
+    document_id: str
+    text: str
+    metadata: dict[str, object] = field(default_factory=dict)
+    """Values that JSON can hold; given back with the sources."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an ingest has come."""
+
+    document_id: str
+    characters: int
+    """Of all documents so far, skipped ones included."""
+    tokens_encoded: int
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What an ingest did."""
+
+    documents: int
+    unchanged: int
+    """Documents that the bank held already, word for word."""
+    chunks_encoded: int
+    tokens_encoded: int
+
+
+@dataclass(frozen=True)
+class _Pending:
+    chunk_id: str
+    text: str
+    ids: list[int]
+
+
+class Ingest:
+    """One run of taking documents into one namespace of a bank."""
+
+    def __init__(self, bank: MemoryBank, compressor: Compressor, embedder: Embedder, namespace: str) -> None:
+        if not namespace.strip():
+            raise InputError(f"namespace is {namespace!r}: give it a name")
+        self._bank, self._compressor, self._embedder, self._namespace = bank, compressor, embedder, namespace
+        # Its own, because a fast tokenizer may not be used by two threads at once.
+        self._tokenizer = copy.deepcopy(compressor.backbone.tokenizer)
+        self._pass_tokens = _PASS_TOKENS.get(compressor.backbone.device.type, 8 * _PASS_TOKENS["cpu"])
+        self._pending: dict[str, _Pending] = {}
+        self._finished: list[DocumentRecord] = []
+        self._characters = self._chunks = self._tokens = 0
+
+    def run(self, documents: Iterable[Document], progress: Callable[[Progress], None] = lambda _: None) -> IngestReport:
+        """Take ``documents`` in, one after the other; memory does not grow with their number.
+
+        A document that the bank holds already word for word is skipped; one whose text changed is replaced.
+
+        Raises:
+            InputError: a document is empty, or its id comes twice.
+            BankError: another process is writing to the bank.
+            StorageError: the disk refused; all that was committed stays.
+        """
+        seen: set[str] = set()
+        unchanged = 0
+        with self._bank.writing():
+            for document in documents:
+                self._check(document, seen)
+                digest = hashlib.sha256(document.text.encode("utf-8", "surrogatepass")).hexdigest()
+                if self._bank.document_hash(self._namespace, document.document_id) == digest:
+                    unchanged += 1
+                    self._characters += len(document.text)
+                else:
+                    self._take(document, digest, progress)
+                progress(Progress(document.document_id, self._characters, self._tokens))
+            self._commit(())
+        return IngestReport(len(seen), unchanged, self._chunks, self._tokens)
+
+    def _check(self, document: Document, seen: set[str]) -> None:
+        if not document.text.strip():
+            raise InputError(f"document {document.document_id!r} is empty: leave it out")
+        if document.document_id in seen:
+            raise InputError(f"document id {document.document_id!r} comes twice: give each document its own")
+        seen.add(document.document_id)
+
+    def _take(self, document: Document, digest: str, progress: Callable[[Progress], None]) -> None:
+        placements: list[tuple[str, Span]] = []
+        for span in split_text(document.text, self._tokenizer, self._compressor.settings.chunk_tokens):
+            text = document.text[span.start : span.end]
+            name = chunk_id(self._namespace, text)
+            placements.append((name, span))
+            if name not in self._pending and not self._bank.stored_chunks([name]):
+                self._pending[name] = _Pending(name, text, self._compressor.backbone.encode(text))
+            self._characters += len(text)
+            if sum(len(p.ids) for p in self._pending.values()) >= _COMMIT_PASSES * self._pass_tokens:
+                self._commit([chunk for chunk, _ in placements])
+                progress(Progress(document.document_id, self._characters, self._tokens))
+        self._finished.append(DocumentRecord(document.document_id, digest, tuple(placements), document.metadata))
+
+    def _commit(self, needed: Sequence[str]) -> None:
+        encoded: list[EncodedChunk] = []
+        for batch in self._batches():
+            for pending, slots in zip(batch, self._compressor.compress([p.ids for p in batch]), strict=True):
+                encoded.append(self._encoded(pending, slots))
+        self._bank.commit(self._namespace, encoded, self._finished, set(needed))
+        self._chunks += len(encoded)
+        self._tokens += sum(chunk.tokens for chunk in encoded)
+        self._pending, self._finished = {}, []
+
+    def _encoded(self, pending: _Pending, slots: Slots) -> EncodedChunk:
+        passages = [pending.text[start:end] for start, end in self._embedder.passages(pending.text)]
+        embeddings = self._embedder.embed(passages)
+        # Off the device at once, so that a commit's slots do not pile up there.
+        kept = Slots(slots.keys.cpu(), slots.values.cpu(), slots.positions.cpu(), slots.span)
+        return EncodedChunk(pending.chunk_id, pending.text, len(pending.ids), kept, embeddings)
+
+    def _batches(self) -> Iterator[list[_Pending]]:
+        """Put chunks of like length together, each batch within one pass."""
+        batch: list[_Pending] = []
+        for pending in sorted(self._pending.values(), key=lambda p: -len(p.ids)):
+            if batch and len(batch[0].ids) * (len(batch) + 1) > self._pass_tokens:
+                yield batch
+                batch = []
+            batch.append(pending)
+        if batch:
+            yield batch

@@ -1,0 +1,431 @@
+"""Where a user's material lives: chunks, slots, source text and embeddings, in memory or in a directory.
+
+A directory holds ``bank.sqlite`` (the catalogue, write-ahead logged) and ``slots/*.safetensors``
+(one shard for each commit). A shard is complete on disk before the catalogue names it, and the
+catalogue changes in one transaction, so that an interrupted write leaves the bank as it was.
+"""
+
+import hashlib
+import json
+import sqlite3
+import threading
+import time
+import zlib
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+
+from .chunking import Span
+from .errors import BankError, BankMismatchError, StorageError, UnknownNamespaceError
+from .kv_cache import Slots
+from .passage_index import PassageIndex, StoredChunk
+from .settings import Placement, Ratio
+from .slot_store import MemorySlots, ShardedSlots
+
+FORMAT = 1
+CATALOGUE = "bank.sqlite"
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE documents (
+    document INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT NOT NULL, document_id TEXT NOT NULL,
+    sha256 TEXT NOT NULL, metadata TEXT NOT NULL, added_at REAL NOT NULL, UNIQUE (namespace, document_id));
+CREATE TABLE chunks (
+    chunk_id TEXT PRIMARY KEY, namespace TEXT NOT NULL, text BLOB NOT NULL, tokens INTEGER NOT NULL,
+    slots INTEGER NOT NULL, bytes INTEGER NOT NULL, shard TEXT NOT NULL);
+CREATE TABLE placements (
+    document INTEGER NOT NULL REFERENCES documents ON DELETE CASCADE, ordinal INTEGER NOT NULL,
+    chunk_id TEXT NOT NULL REFERENCES chunks, start INTEGER NOT NULL, end INTEGER NOT NULL,
+    PRIMARY KEY (document, ordinal));
+CREATE INDEX placements_of_chunk ON placements (chunk_id);
+CREATE TABLE passages (
+    passage INTEGER PRIMARY KEY, chunk_id TEXT NOT NULL REFERENCES chunks ON DELETE CASCADE, embedding BLOB NOT NULL);
+CREATE INDEX passages_of_chunk ON passages (chunk_id);
+"""
+
+
+class Fingerprint(BaseModel):
+    """What made a bank's slots and embeddings. A bank is only read and grown with the same."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    """Name or path, for people; what counts is ``weights``."""
+    weights: str
+    chunk_tokens: int
+    ratio: Ratio
+    placement: Placement
+    sink_tokens: int
+    embedder: str
+
+    def differences(self, other: "Fingerprint") -> list[str]:
+        """Name each field that counts and differs, with both values."""
+        pairs = ((name, getattr(self, name), getattr(other, name)) for name in type(self).model_fields)
+        return [
+            f"{name} {mine!r}, not {theirs!r}" for name, mine, theirs in pairs if name != "model" and mine != theirs
+        ]
+
+
+@dataclass(frozen=True)
+class EncodedChunk:
+    """A chunk with all that the bank keeps of it."""
+
+    chunk_id: str
+    text: str
+    tokens: int
+    slots: Slots
+    embeddings: NDArray[np.float32]
+    """float32 [passages, dimension], of unit length."""
+
+
+@dataclass(frozen=True)
+class DocumentRecord:
+    """A document whose chunks are all stored or about to be: where each chunk stands in it."""
+
+    document_id: str
+    sha256: str
+    placements: tuple[tuple[str, Span], ...]
+    """(chunk id, characters) in order, together the whole document."""
+    metadata: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NamespaceSummary:
+    """What one namespace holds."""
+
+    namespace: str
+    documents: int
+    chunks: int
+    tokens: int
+    slots: int
+    bytes: int
+    """Of slots."""
+
+
+class MemoryBank:
+    """Chunks by namespace. Reading is safe from many threads and processes; one process writes at a time."""
+
+    def __init__(self, fingerprint: Fingerprint | None = None, path: Path | None = None) -> None:
+        """Open the bank at ``path``, or make it there; without a path it lives in memory.
+
+        Args:
+            fingerprint: what will read or grow the bank; ``None`` opens what is there as it is.
+            path: a directory.
+
+        Raises:
+            BankError: there is no bank at ``path`` and no fingerprint to make one with, or it is damaged.
+            BankMismatchError: the bank was made with something else.
+            StorageError: the disk refused.
+        """
+        self.path = path
+        self._slots = ShardedSlots(path / "slots") if path else MemorySlots()
+        self._lock = threading.RLock()
+        self._indexes: dict[str, tuple[object, PassageIndex]] = {}
+        self._writes = 0
+        if path is not None:
+            self._check_place(path, may_create=fingerprint is not None)
+        with self._guarded():
+            if path is not None:
+                (path / "slots").mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(
+                path / CATALOGUE if path else ":memory:", timeout=30, check_same_thread=False, isolation_level=None
+            )
+            self._db.execute("PRAGMA foreign_keys = ON")
+            if path is not None:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = FULL")
+            self.fingerprint = self._read_fingerprint(fingerprint)
+        if fingerprint and (differences := self.fingerprint.differences(fingerprint)):
+            self._db.close()
+            raise BankMismatchError(
+                f"bank {path} was made by model {self.fingerprint.model!r} with {'; '.join(differences)}. Use what it "
+                "was made with, or ingest into another directory"
+            )
+
+    def _check_place(self, path: Path, *, may_create: bool) -> None:
+        if (path / CATALOGUE).is_file():
+            return
+        if path.exists() and not path.is_dir():
+            raise BankError(f"bank {path} is a file: name a directory")
+        if not may_create:
+            raise BankError(f"no memory bank at {path}: make one with 'compressed-memory ingest PATH --bank {path}'")
+        if path.is_dir() and any(entry.name not in ("slots", "write.lock") for entry in path.iterdir()):
+            raise BankError(f"directory {path} holds other things and no memory bank: name a new or empty directory")
+
+    def _read_fingerprint(self, wanted: Fingerprint | None) -> Fingerprint:
+        # BEGIN IMMEDIATE, so that of two processes that make the same bank one does.
+        with self._transaction():
+            made = self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone()
+            if not made and wanted:
+                for statement in _SCHEMA.split(";\n"):
+                    self._db.execute(statement)
+                meta = {"format": str(FORMAT), "fingerprint": wanted.model_dump_json()}
+                self._db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+            elif not made:
+                raise BankError(f"{self.path} holds an empty catalogue: its making was interrupted; ingest again")
+            meta = dict(self._db.execute("SELECT key, value FROM meta").fetchall())
+        if meta.get("format") != str(FORMAT):
+            raise BankError(f"bank {self.path} has format {meta.get('format')}, this release reads {FORMAT}")
+        try:
+            return Fingerprint.model_validate_json(meta.get("fingerprint", ""))
+        except ValidationError as error:
+            raise BankError(f"bank {self.path} is damaged: its fingerprint cannot be read") from error
+
+    def close(self) -> None:
+        """Let go of the files. The bank cannot be used afterwards."""
+        with self._lock:
+            self._db.close()
+
+    # ---- writing ----
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep other processes from writing; shards that an interrupted write left behind are removed.
+
+        Raises:
+            BankError: another process is writing.
+        """
+        if self.path is None:
+            self._drop_unnamed_slots()
+            yield
+            return
+        lock = FileLock(self.path / "write.lock")
+        try:
+            with self._guarded():
+                lock.acquire(timeout=0)
+        except Timeout as error:
+            raise BankError(f"bank {self.path} is being written by another process: wait for it to finish") from error
+        try:
+            self._drop_unnamed_slots()
+            yield
+        finally:
+            lock.release()
+
+    def commit(
+        self,
+        namespace: str,
+        chunks: Sequence[EncodedChunk],
+        documents: Sequence[DocumentRecord] = (),
+        needed: Collection[str] = (),
+    ) -> None:
+        """Store ``chunks`` and the ``documents`` that they complete, all or nothing.
+
+        A document whose id is there already is replaced, and chunks that only it held are removed,
+        but for those whose ids are ``needed`` by a document still on its way.
+
+        Raises:
+            StorageError: the disk refused; the bank is as it was.
+        """
+        with self._guarded():
+            shard = self._slots.write({c.chunk_id: c.slots for c in chunks})
+            # From here on a failure leaves a shard that the catalogue does not name: the next writer removes it.
+            with self._transaction():
+                for chunk in chunks:
+                    self._insert_chunk(namespace, chunk, shard)
+                for document in documents:
+                    held = self._remove_document(namespace, document.document_id)
+                    self._insert_document(namespace, document)
+                    self._remove_unplaced([chunk_id for chunk_id in held if chunk_id not in needed])
+
+    def delete_document(self, namespace: str, document_id: str) -> None:
+        """Remove a document, and every chunk of it that no other document of the namespace holds.
+
+        Raises:
+            BankError: the namespace has no such document.
+        """
+        self.document_hash(namespace, document_id, required=True)
+        with self._guarded(), self._transaction():
+            self._remove_unplaced(self._remove_document(namespace, document_id))
+
+    def _drop_unnamed_slots(self) -> None:
+        rows = self._rows("SELECT chunk_id, shard FROM chunks")
+        with self._guarded():
+            self._slots.keep_only({chunk_id for chunk_id, _ in rows}, {shard for _, shard in rows})
+
+    def _insert_chunk(self, namespace: str, chunk: EncodedChunk, shard: str) -> None:
+        text = zlib.compress(chunk.text.encode("utf-8", "surrogatepass"))
+        row = (chunk.chunk_id, namespace, text, chunk.tokens, len(chunk.slots), chunk.slots.nbytes, shard)
+        self._db.execute("INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        passages = [(chunk.chunk_id, vector.astype("<f4").tobytes()) for vector in chunk.embeddings]
+        self._db.executemany("INSERT INTO passages (chunk_id, embedding) VALUES (?, ?)", passages)
+
+    def _insert_document(self, namespace: str, document: DocumentRecord) -> None:
+        key = self._db.execute(
+            "INSERT INTO documents (namespace, document_id, sha256, metadata, added_at) VALUES (?, ?, ?, ?, ?)",
+            (namespace, document.document_id, document.sha256, json.dumps(document.metadata), time.time()),
+        ).lastrowid
+        rows = [(key, i, chunk_id, *span) for i, (chunk_id, span) in enumerate(document.placements)]
+        self._db.executemany("INSERT INTO placements VALUES (?, ?, ?, ?, ?)", rows)
+
+    def _remove_document(self, namespace: str, document_id: str) -> list[str]:
+        """Remove a document's row and placements; return the chunks it held, which may now be held by none."""
+        where = "namespace = ? AND document_id = ?"
+        held = self._rows(
+            f"SELECT chunk_id FROM placements JOIN documents USING (document) WHERE {where}", namespace, document_id
+        )
+        self._db.execute(f"DELETE FROM documents WHERE {where}", (namespace, document_id))
+        return [chunk_id for (chunk_id,) in held]
+
+    def _remove_unplaced(self, chunk_ids: Sequence[str]) -> None:
+        unplaced = "DELETE FROM chunks WHERE chunk_id = ? AND chunk_id NOT IN (SELECT chunk_id FROM placements)"
+        self._db.executemany(unplaced, [(chunk_id,) for chunk_id in chunk_ids])
+
+    # ---- reading ----
+
+    def stored_chunks(self, chunk_ids: Sequence[str]) -> set[str]:
+        """Return those of ``chunk_ids`` that are stored, whether or not a document names them yet."""
+        return {c for c in chunk_ids if self._rows("SELECT 1 FROM chunks WHERE chunk_id = ?", c)}
+
+    def document_hash(self, namespace: str, document_id: str, *, required: bool = False) -> str | None:
+        """Return the SHA-256 of a document's text, or ``None`` where there is no such document.
+
+        Raises:
+            BankError: there is none and one is ``required``.
+        """
+        found = self._rows(
+            "SELECT sha256 FROM documents WHERE namespace = ? AND document_id = ?", namespace, document_id
+        )
+        if not found and required:
+            raise BankError(f"namespace {namespace!r} has no document {document_id!r}")
+        return str(found[0][0]) if found else None
+
+    def document_metadata(self, namespace: str, document_id: str) -> dict[str, object]:
+        """Return what was stored beside a document."""
+        self.document_hash(namespace, document_id, required=True)
+        query = "SELECT metadata FROM documents WHERE namespace = ? AND document_id = ?"
+        metadata: dict[str, object] = json.loads(self._rows(query, namespace, document_id)[0][0])
+        return metadata
+
+    def text(self, chunk_id: str) -> str:
+        """Return a chunk's source text."""
+        ((blob,),) = self._rows("SELECT text FROM chunks WHERE chunk_id = ?", chunk_id)
+        return zlib.decompress(blob).decode("utf-8", "surrogatepass")
+
+    def slots(self, chunk_id: str) -> Slots:
+        """Return a chunk's slots, on the CPU, read from their shard.
+
+        Raises:
+            BankError: the shard is missing or damaged.
+        """
+        ((shard,),) = self._rows("SELECT shard FROM chunks WHERE chunk_id = ?", chunk_id)
+        return self._slots.read(chunk_id, shard)
+
+    def index(self, namespace: str) -> PassageIndex:
+        """Return the namespace's chunks in reading order with their passage index, built when something changed.
+
+        Raises:
+            UnknownNamespaceError: the bank has no such namespace.
+        """
+        with self._lock:
+            # data_version changes when another connection wrote, the counter when this one did.
+            version = (self._rows("PRAGMA data_version"), self._writes)
+            known = self._indexes.get(namespace)
+            if known is None or known[0] != version:
+                known = (version, self._build_index(namespace))
+                self._indexes[namespace] = known
+            return known[1]
+
+    def _build_index(self, namespace: str) -> PassageIndex:
+        rows = self._rows(
+            "SELECT chunk_id, document_id, start, end, tokens, slots FROM placements JOIN documents USING (document) "
+            "JOIN chunks USING (chunk_id) WHERE documents.namespace = ? ORDER BY document, ordinal",
+            namespace,
+        )
+        if not rows:
+            known = ", ".join(repr(s.namespace) for s in self.summaries()) or "none"
+            raise UnknownNamespaceError(
+                f"bank {self.path or 'in memory'} has no namespace {namespace!r}; it has: {known}"
+            )
+        chunks: dict[str, StoredChunk] = {}
+        for chunk_id, document_id, start, end, tokens, slots in rows:
+            # Text that stands in several places is read once, where it stands first.
+            chunks.setdefault(chunk_id, StoredChunk(chunk_id, document_id, Span(start, end), tokens, slots))
+        order = {chunk_id: row for row, chunk_id in enumerate(chunks)}
+        found = self._rows(
+            "SELECT chunk_id, embedding FROM passages JOIN chunks USING (chunk_id) WHERE namespace = ? "
+            "ORDER BY passage",
+            namespace,
+        )
+        passages = [(order[chunk_id], blob) for chunk_id, blob in found if chunk_id in order]
+        vectors = np.frombuffer(b"".join(blob for _, blob in passages), dtype="<f4").reshape(len(passages), -1)
+        owners = np.array([owner for owner, _ in passages], dtype=np.int64)
+        return PassageIndex(list(chunks.values()), owners, vectors.astype(np.float32))
+
+    def summaries(self) -> list[NamespaceSummary]:
+        """Return what each namespace holds, by name."""
+        rows = self._rows(
+            "SELECT namespace, COUNT(DISTINCT document), COUNT(DISTINCT chunk_id) FROM documents "
+            "JOIN placements USING (document) GROUP BY namespace ORDER BY namespace"
+        )
+        sums = "SELECT SUM(tokens), SUM(slots), SUM(bytes) FROM chunks WHERE namespace = ?"
+        return [NamespaceSummary(n, d, c, *self._rows(sums, n)[0]) for n, d, c in rows]
+
+    def documents(self, namespace: str) -> list[tuple[str, int, int]]:
+        """Return (document id, chunks, tokens) of each document of ``namespace``, in reading order."""
+        return self._rows(
+            "SELECT document_id, COUNT(*), SUM(tokens) FROM documents JOIN placements USING (document) "
+            "JOIN chunks USING (chunk_id) WHERE documents.namespace = ? GROUP BY document ORDER BY document",
+            namespace,
+        )
+
+    def digest(self) -> str:
+        """Hash all content: two banks with the same digest answer alike. Times and file names do not count."""
+        total = hashlib.sha256(self.fingerprint.model_dump_json(exclude={"model"}).encode())
+        for query in (
+            "SELECT namespace, document_id, sha256, metadata FROM documents ORDER BY document",
+            "SELECT document_id, ordinal, chunk_id, start, end FROM placements JOIN documents USING (document) "
+            "ORDER BY document, ordinal",
+            "SELECT chunk_id, namespace, text, tokens, slots FROM chunks ORDER BY chunk_id",
+            "SELECT chunk_id, embedding FROM passages ORDER BY chunk_id, passage",
+        ):
+            total.update(repr(self._rows(query)).encode())
+        for (chunk_id,) in self._rows("SELECT chunk_id FROM chunks ORDER BY chunk_id"):
+            slots = self.slots(chunk_id)
+            for tensor in (slots.keys, slots.values, slots.positions):
+                total.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+        return total.hexdigest()
+
+    # ---- SQLite ----
+
+    def _rows(self, query: str, *values: object) -> list[tuple]:  # type: ignore[type-arg]
+        with self._lock, self._guarded():
+            return self._db.execute(query, values).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+            finally:
+                self._writes += 1
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Translate the errors of the disk and of SQLite."""
+        advice = "nothing was changed; free some space or mend the disk, and run it again"
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise BankError(f"bank {self.path} is busy: {error}; try again") from error
+            raise StorageError(f"bank {self.path} cannot be written or read: {error}; {advice}") from error
+        except sqlite3.DatabaseError as error:
+            raise BankError(f"bank {self.path} is damaged: {error}") from error
+        except (OSError, SafetensorError) as error:
+            if isinstance(error, Timeout):
+                raise
+            raise StorageError(f"bank {self.path} cannot be written or read: {error}; {advice}") from error

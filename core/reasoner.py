@@ -1,0 +1,113 @@
+"""Reads opened chunks and writes: the transition (ReMemR1, section 3.1) and the answer, in both forms of recall."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .chunking import Span
+from .embedder import Embedder
+from .generation import Generator, Prompt
+from .memory_bank import MemoryBank
+from .passage_index import StoredChunk
+from .prompts import (
+    ANSWER_OPENING,
+    ANSWER_STOP,
+    SYSTEM,
+    UPDATE_OPENING,
+    UPDATE_STOP,
+    answer_prompt,
+    parse_answer,
+    parse_update,
+    update_prompt,
+)
+from .settings import Form, RecallSettings
+from .usage import Usage
+from .working_memory import Note, WorkingMemory, find_evidence
+
+
+@dataclass(frozen=True)
+class Update:
+    """What reading one chunk changed."""
+
+    memory: WorkingMemory
+    written: tuple[Note, ...]
+    """Notes that this chunk gave."""
+    query: str | None
+    """What the reasoner asks to have called back."""
+
+
+class Reasoner:
+    """Reads one chunk at a time and rewrites working memory; answers from memory alone."""
+
+    def __init__(
+        self, generator: Generator, bank: MemoryBank, embedder: Embedder, settings: RecallSettings, form: Form
+    ) -> None:
+        self._generator, self._bank, self._embedder = generator, bank, embedder
+        self._settings, self._form = settings, form
+
+    def update(
+        self,
+        question: str,
+        memory: WorkingMemory,
+        chunk: StoredChunk,
+        gate: float,
+        recalled: Sequence[Note],
+        usage: Usage,
+    ) -> Update:
+        """Read ``chunk``, opened with P(open) ``gate``, and return the memory that follows.
+
+        A line that no sentence of the chunk holds is not evidence and is left out, so that every
+        note has a source and an invented fact is not recalled later.
+        """
+        text = self._bank.text(chunk.chunk_id)
+        raw = self._form == "raw"
+        shown = self._shown(text, question, memory) if raw else None
+        prompt = Prompt(
+            SYSTEM,
+            update_prompt(question, memory.lines, [note.text for note in recalled], shown),
+            UPDATE_OPENING,
+            UPDATE_STOP,
+            self._settings.update_tokens,
+            () if raw else (self._bank.slots(chunk.chunk_id),),
+        )
+        reply = self._generator.reply(prompt)
+        usage.count(reply)
+        parsed = parse_update(reply.text)
+        found = dict.fromkeys(evidence for line in parsed.notes if (evidence := find_evidence(line, text)))
+        written = tuple(self._note(chunk, text, evidence, gate) for evidence in found)
+        return Update(memory.updated(written, self._fits), written, parsed.recall)
+
+    def answer(
+        self,
+        question: str,
+        memory: WorkingMemory,
+        recalled: Sequence[Note],
+        usage: Usage,
+        on_text: Callable[[str], None] | None = None,
+    ) -> str:
+        """Answer from working memory and what was called back last, with no slots open."""
+        prompt = Prompt(
+            SYSTEM,
+            answer_prompt(question, memory.lines, [note.text for note in recalled]),
+            ANSWER_OPENING,
+            ANSWER_STOP,
+            self._settings.answer_tokens,
+        )
+        reply = self._generator.reply(prompt, on_text)
+        usage.count(reply)
+        return parse_answer(reply.text)
+
+    def _shown(self, text: str, question: str, memory: WorkingMemory) -> str:
+        count = self._settings.raw_passages
+        if count is None:
+            return text
+        return self._embedder.nearest_passages(text, " ".join((question, *memory.lines[-1:])), count)
+
+    def _note(self, chunk: StoredChunk, text: str, evidence: Span, gate: float) -> Note:
+        start = chunk.span.start + evidence.start
+        span = Span(start, start + evidence.end - evidence.start)
+        return Note(
+            " ".join(text[evidence.start : evidence.end].split()), chunk.chunk_id, chunk.document_id, span, gate
+        )
+
+    def _fits(self, text: str) -> bool:
+        return len(self._generator.backbone.encode(text)) <= self._settings.memory_tokens

@@ -1,0 +1,143 @@
+"""Answers a question from a memory bank: gate, reasoner, callback, in a loop. :meth:`Recall.ask` is the spine.
+
+LycheeMemory reads what its gate opens, in one way through the documents, and loses a clue that it
+passed before its meaning was known. ReMemR1 calls back to what it once knew, and reads everything.
+Here the callback reaches both older notes and the chunks that the gate passed over.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .errors import InputError
+from .gate import Gate, Scan
+from .memory_bank import MemoryBank
+from .passage_index import StoredChunk
+from .prompts import NOTHING_FOUND
+from .reasoner import Reasoner, Update
+from .settings import RecallSettings
+from .usage import Usage
+from .working_memory import Note, WorkingMemory, words
+
+
+@dataclass(frozen=True)
+class Step:
+    """One chunk that was read."""
+
+    chunk: StoredChunk
+    gate: float
+    """P(open) when it was opened."""
+    called_back: bool
+    """Whether the scan had passed it over and a callback brought it back."""
+    written: tuple[Note, ...]
+    recalled: "Recalled"
+    """What was looked for afterwards, and what came of it."""
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """What a callback brought back, for the next step."""
+
+    query: str | None = None
+    """What was looked for: the reasoner's own query, or what it had just written; ``None``: nothing."""
+    notes: tuple[Note, ...] = ()
+    """Notes that had left working memory."""
+    opened: tuple[StoredChunk, float] | None = None
+    """A passed-over chunk and its P(open), to be read next."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer, where it came from, and how it was found."""
+
+    text: str
+    sources: tuple[Note, ...]
+    """The evidence it rests on, best first; empty where nothing was found."""
+    memory: WorkingMemory
+    steps: tuple[Step, ...]
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class Written:
+    """Event: a piece of the answer was written."""
+
+    text: str
+
+
+class Recall:
+    """Asks one bank, through one gate and one reasoner. Holds nothing between questions."""
+
+    def __init__(self, bank: MemoryBank, gate: Gate, reasoner: Reasoner, settings: RecallSettings) -> None:
+        self._bank, self.gate, self.reasoner, self.settings = bank, gate, reasoner, settings
+
+    def ask(self, question: str, namespace: str, listener: Callable[[Step | Written], None] = lambda _: None) -> Answer:
+        """Answer ``question`` from the documents of ``namespace``.
+
+        Args:
+            listener: sees each step as it is done and the answer as it is written; what it raises ends the question.
+
+        Raises:
+            InputError: the question is empty, or too long for the model.
+            UnknownNamespaceError: the bank has no such namespace.
+        """
+        if not words(question):
+            raise InputError(f"the question is {question!r}: ask something with words in it")
+        usage, steps = Usage(), list[Step]()
+        memory, recalled = WorkingMemory(), Recalled()
+        scan = Scan(self._bank.index(namespace), self.gate, self.settings)
+
+        while opened := recalled.opened or self._next_open(question, memory, scan, usage):
+            update = self._update(question, memory, opened, recalled, usage)
+            memory = update.memory
+            called_back, recalled = recalled.opened is not None, self._callback(question, update, scan, usage)
+            steps.append(Step(*opened, called_back, update.written, recalled))
+            listener(steps[-1])
+
+        text = self._answer(question, memory, recalled, usage, listener)
+        sources = best_sources(text, (*memory.notes, *recalled.notes))
+        return Answer(text or NOTHING_FOUND, sources, memory, tuple(steps), usage)
+
+    def _next_open(
+        self, question: str, memory: WorkingMemory, scan: Scan, usage: Usage
+    ) -> tuple[StoredChunk, float] | None:
+        with usage.timed("gate"):
+            return scan.next_open(question, memory)
+
+    def _update(
+        self, question: str, memory: WorkingMemory, opened: tuple[StoredChunk, float], recalled: Recalled, usage: Usage
+    ) -> Update:
+        with usage.timed("update"):
+            return self.reasoner.update(question, memory, *opened, recalled.notes, usage)
+
+    def _callback(self, question: str, update: Update, scan: Scan, usage: Usage) -> Recalled:
+        """Look back for what the reasoner asks for; where it asks for nothing, for what its new notes make relevant."""
+        if not self.settings.callback or not (update.query or update.written):
+            return Recalled()
+        floor = self.settings.callback_threshold
+        with usage.timed("callback"):
+            if update.query is None:
+                written = " ".join(note.text for note in update.written)
+                return Recalled(written, opened=scan.passed_over(question, update.memory, floor))
+            note = update.memory.search_past(update.query, floor)
+            opened = scan.passed_over(update.query, WorkingMemory(), floor)
+            return Recalled(update.query, (note,) if note else (), opened)
+
+    def _answer(
+        self,
+        question: str,
+        memory: WorkingMemory,
+        recalled: Recalled,
+        usage: Usage,
+        listener: Callable[[Step | Written], None],
+    ) -> str:
+        with usage.timed("answer"):
+            if not memory.notes and not recalled.notes:
+                return ""  # a model asked to answer from nothing would invent something
+            return self.reasoner.answer(question, memory, recalled.notes, usage, lambda piece: listener(Written(piece)))
+
+
+def best_sources(answer: str, notes: tuple[Note, ...]) -> tuple[Note, ...]:
+    """Order ``notes`` by how much of ``answer`` each says, later ones last; each span once."""
+    said = set(words(answer))
+    once = {(note.document_id, note.span): note for note in notes}
+    return tuple(sorted(once.values(), key=lambda note: -len(said & set(words(note.text)))))

@@ -1,0 +1,86 @@
+"""What a user may set, flat and checked. Two objects: how text is encoded, how it is recalled."""
+
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import InputError
+
+Placement = Literal["in_place", "inserted", "inserted_copy"]
+Form = Literal["raw", "compressed"]
+Ratio = Literal[1, 2, 4, 8, 16]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, **values: object) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, e['loc'])) or 'settings'}={e['input']!r}: {e['msg']}" for e in error.errors()
+            )
+            raise InputError(f"{type(self).__name__}: {problems}") from None
+
+
+_SettingsT = TypeVar("_SettingsT", bound=_Settings)
+
+
+def replaced(settings: _SettingsT, **changes: object) -> _SettingsT:
+    """Return ``settings`` with ``changes`` applied and everything checked again.
+
+    Raises:
+        InputError: a name is unknown or a value is out of range.
+    """
+    return type(settings)(**{**settings.model_dump(), **changes})
+
+
+class CompressionSettings(_Settings):
+    """How text becomes slots. Part of a bank's fingerprint: one bank, one of these."""
+
+    chunk_tokens: Annotated[int, Field(ge=16, le=4096)] = 1024
+    """Most tokens in a chunk."""
+    ratio: Ratio = 4
+    """α: raw tokens for each slot. 1 keeps every token, which is exact and saves nothing."""
+    placement: Placement = "in_place"
+    """``in_place``: the last token of each group of α is its slot. ``inserted``: a learned memory
+    token follows each group (LycheeMemory, section 3). ``inserted_copy``: that token starts as a
+    copy of the group's last one."""
+    sink_tokens: Annotated[int, Field(ge=0, le=64)] = 4
+    """First tokens of a chunk that are kept beside the slots (the attention sink, arXiv 2309.17453)."""
+
+
+class RecallSettings(_Settings):
+    """How a question is answered from a bank."""
+
+    form: Form | None = None
+    """What the reasoner reads: source text (``raw``) or slots (``compressed``). ``None`` takes
+    ``compressed`` where the model has trained adapters and ``raw`` where it has none."""
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """τ: the gate opens a chunk when P(open) is above it."""
+    top_k: Annotated[int, Field(ge=1)] = 4
+    """The gate opens a chunk only if it ranks among this many for the question and the memory."""
+    max_steps: Annotated[int, Field(ge=1)] = 8
+    """Most chunks that are read for one question, called-back ones included."""
+    callback: bool = True
+    """Whether older memories and passed-over chunks can be called back."""
+    callback_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Floor for what a callback may bring back: a share of words for memories, P(open) for chunks."""
+    raw_passages: Annotated[int, Field(ge=1)] | None = 2
+    """Passages of 128 tokens of an opened chunk that the raw form shows: those nearest to the question
+    and the notes, in order. ``None`` shows the whole chunk, which suits models from a few billion parameters on."""
+    memory_tokens: Annotated[int, Field(ge=16, le=4096)] = 256
+    """Most tokens of working memory; older lines leave it first and stay within the callback's reach."""
+    update_tokens: Annotated[int, Field(ge=8, le=4096)] = 64
+    """Most tokens that the reasoner writes after reading a chunk."""
+    answer_tokens: Annotated[int, Field(ge=4, le=4096)] = 64
+    """Most tokens of the answer."""
+    candidates: Annotated[int, Field(ge=1)] | None = 2048
+    """Passages that the index returns for the gate to score; ``None`` scores every passage."""
+
+    @model_validator(mode="after")
+    def _reads_what_it_opens(self) -> Self:
+        if self.max_steps < self.top_k:
+            raise ValueError(f"max_steps={self.max_steps} is below top_k={self.top_k}: raise it or lower top_k")
+        return self

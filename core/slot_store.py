@@ -1,0 +1,94 @@
+"""Where slots are kept: in a dictionary, or in safetensors shards, one for each commit of the bank."""
+
+import hashlib
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from .errors import BankError
+from .kv_cache import Slots
+
+_PARTS = ("keys", "values", "positions")
+
+
+class MemorySlots:
+    """Slots in this process's memory."""
+
+    def __init__(self) -> None:
+        self._slots: dict[str, Slots] = {}
+
+    def write(self, slots: Mapping[str, Slots]) -> str:
+        """Keep ``slots`` by chunk id; there is no shard to name."""
+        self._slots.update(slots)
+        return ""
+
+    def read(self, chunk_id: str, shard: str) -> Slots:  # noqa: ARG002 - one interface with ShardedSlots
+        """Return a chunk's slots."""
+        return self._slots[chunk_id]
+
+    def keep_only(self, chunk_ids: Collection[str], shards: Collection[str]) -> None:  # noqa: ARG002
+        """Forget every chunk that is not named."""
+        self._slots = {c: s for c, s in self._slots.items() if c in chunk_ids}
+
+
+class ShardedSlots:
+    """Slots in files of a directory. A file is there whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write(self, slots: Mapping[str, Slots]) -> str:
+        """Write one shard and return its name, once it is safe on disk.
+
+        Raises:
+            OSError, SafetensorError: the disk refused; nothing is left behind.
+        """
+        if not slots:
+            return ""
+        name = hashlib.sha256("".join(slots).encode()).hexdigest()[:32] + ".safetensors"
+        tensors = {f"{c}.{part}": getattr(s, part).contiguous() for c, s in slots.items() for part in _PARTS}
+        target = self._folder / name
+        scratch = target.with_suffix(".tmp")
+        try:
+            save_file(tensors, scratch, metadata={c: str(s.span) for c, s in slots.items()})
+            _sync(scratch)
+            os.replace(scratch, target)
+            _sync(self._folder)
+        except BaseException:
+            scratch.unlink(missing_ok=True)
+            raise
+        return name
+
+    def read(self, chunk_id: str, shard: str) -> Slots:
+        """Return a chunk's slots; only they are read from the shard.
+
+        Raises:
+            BankError: the shard is missing or damaged.
+        """
+        file = self._folder / shard
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                keys, values, positions = (tensors.get_tensor(f"{chunk_id}.{part}") for part in _PARTS)
+                span = int(tensors.metadata()[chunk_id])
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise BankError(
+                f"shard {file} is missing or damaged ({error}): remove the bank and ingest again"
+            ) from error
+        return Slots(keys, values, positions, span)
+
+    def keep_only(self, chunk_ids: Collection[str], shards: Collection[str]) -> None:  # noqa: ARG002
+        """Remove every shard that is not named: what an interrupted write or a deletion left behind."""
+        for file in self._folder.iterdir():
+            if file.name not in shards:
+                file.unlink()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

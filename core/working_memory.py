@@ -1,0 +1,92 @@
+"""What the reasoner knows so far: notes that each name their source, and the notes that had to leave.
+
+The papers rewrite the memory whole at every step, and lose a line whenever the model fails to copy
+it. Here an update adds lines and the oldest leave when the budget is full, so that what is decoded
+stays short and nothing is lost by copying; what left stays within the callback's reach.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from .chunking import Span, sentences
+
+GROUNDED_SHARE = 0.5
+"""A line is evidence from a chunk if this share of its words, by weight, stands in one of its sentences."""
+
+
+def words(text: str) -> list[str]:
+    """Return the words of ``text`` in lower case, as callbacks and rewards compare them."""
+    return re.findall(r"\w+", text.lower())
+
+
+def word_recall(wanted: str, found: str) -> float:
+    """Return the share of the words of ``wanted`` that stand in ``found`` (ReMemR1, section 3.2): whole words only."""
+    asked = set(words(wanted))
+    return len(asked & set(words(found))) / len(asked) if asked else 0.0
+
+
+def find_evidence(line: str, text: str) -> Span | None:
+    """Return the sentence of ``text`` that ``line`` was taken from, or ``None`` if none holds enough of it.
+
+    A word counts for more the fewer sentences have it, so that names and numbers decide. A word that
+    no sentence has counts for half as much as a rare one: small models wrap what they copy in words of their own.
+    """
+    spans = sentences(text)
+    bags = [set(words(text[span.start : span.end])) for span in spans]
+    frequency = Counter(word for bag in bags for word in bag)
+    weights = {word: 1 / frequency[word] if frequency[word] else 0.5 for word in set(words(line))}
+    if not weights or not spans:
+        return None
+    shares = [sum(weights[word] for word in weights.keys() & bag) for bag in bags]
+    best = max(range(len(spans)), key=lambda i: (shares[i], -len(bags[i])))
+    return spans[best] if shares[best] >= GROUNDED_SHARE * sum(weights.values()) else None
+
+
+@dataclass(frozen=True)
+class Note:
+    """One line of working memory and where it came from."""
+
+    text: str
+    chunk_id: str
+    document_id: str
+    span: Span
+    """Characters of the document that say it."""
+    gate: float
+    """P(open) of the chunk when it was opened."""
+
+
+@dataclass(frozen=True)
+class WorkingMemory:
+    """Notes in the order they were made, and those that left to make room."""
+
+    notes: tuple[Note, ...] = ()
+    past: tuple[Note, ...] = ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return tuple(note.text for note in self.notes)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    def updated(self, notes: Iterable[Note], fits: Callable[[str], bool]) -> "WorkingMemory":
+        """Return the memory with ``notes`` added; the oldest leave until the text ``fits`` its budget."""
+        held = {(note.text, note.document_id, note.span): note for note in (*self.notes, *notes)}
+        kept, left = list(held.values()), list(self.past)
+        while kept and not fits("\n".join(note.text for note in kept)):
+            left.append(kept.pop(0))
+        return WorkingMemory(tuple(kept), tuple(left))
+
+    def search_past(self, query: str, floor: float) -> Note | None:
+        """Return the note that left and holds most of the words of ``query``, the latest of equals.
+
+        The notes still held are in the prompt already, so they are not searched. Below ``floor``
+        nothing is returned: what hardly matches would only mislead.
+        """
+        ranked = max(
+            ((word_recall(query, note.text), order, note) for order, note in enumerate(self.past)), default=None
+        )
+        return ranked[2] if ranked and ranked[0] >= max(floor, 1e-9) else None
