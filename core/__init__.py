@@ -7,20 +7,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .engine import DEFAULT_NAMESPACE, Engine, OpenedChunk
-    from .errors import CompressedMemoryError
+    from .engine import Engine, OpenedChunk
+    from .errors import CompressedMemoryError, InputError
     from .ingest import Document, IngestReport, Progress
     from .recall import Answer, Step, Written
-    from .settings import CompressionSettings, RecallSettings
+    from .settings import DEFAULT_NAMESPACE, CompressionSettings, RecallSettings
     from .working_memory import Note
 
 _HOMES = {
-    "DEFAULT_NAMESPACE": "engine",
+    "DEFAULT_NAMESPACE": "settings",
     "Engine": "engine",
     "OpenedChunk": "engine",
     "CompressedMemoryError": "errors",
     "Document": "ingest",
     "IngestReport": "ingest",
+    "InputError": "errors",
     "Progress": "ingest",
     "Answer": "recall",
     "Step": "recall",
@@ -38,6 +39,7 @@ __all__ = [
     "Document",
     "Engine",
     "IngestReport",
+    "InputError",
     "Note",
     "OpenedChunk",
     "Progress",

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import transformers
 from peft import LoraConfig, PeftModel, load_peft_weights, set_peft_model_state_dict
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    DynamicCache,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -22,7 +22,7 @@ from transformers import (
 
 from .errors import InputError, ModelError, WeightsError
 from .kv_cache import Prefix
-from .weights import DEFAULT_MODEL, resolve
+from .weights import DEFAULT_MODEL, quiet_loading, resolve
 
 Role = Literal["compressor", "gate", "reasoner"]
 ROLES: tuple[Role, ...] = ("compressor", "gate", "reasoner")
@@ -108,7 +108,7 @@ class Backbone:
         try:
             # Before the weights, so that an unsupported model is refused without reading gigabytes.
             check_family(AutoConfig.from_pretrained(folder), name)
-            with _quiet_transformers():
+            with quiet_loading():
                 model = AutoModelForCausalLM.from_pretrained(
                     folder, dtype=dtype or best_dtype(device), use_safetensors=True
                 )
@@ -148,7 +148,9 @@ class Backbone:
     def encode(self, text: str) -> list[int]:
         """Tokenize ``text`` as data: nothing in it becomes a control token, no token is added."""
         with self._lock:  # a fast tokenizer may not be used by two threads at once
-            ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)[
+                "input_ids"
+            ]
         return ids
 
     def encode_chat(self, system: str, user: str, prefill: str) -> list[int]:
@@ -193,6 +195,18 @@ class Backbone:
             use_cache=keep_cache,
         )
         return out.last_hidden_state, Prefix(out.past_key_values, mask, positions[:, -1] + 1)
+
+    def prefill(self, inputs: Tensor) -> DynamicCache:
+        """Run the decoder over rows that all begin at position 0; return their keys and values.
+
+        Rows may be padded on the right: causal attention never looks there, so no mask is passed, and
+        the causal kernel is used, which is faster than a masked one.
+
+        Args:
+            inputs: int64 ids [batch, tokens], or embeddings [batch, tokens, hidden].
+        """
+        name = "inputs_embeds" if inputs.is_floating_point() else "input_ids"
+        return self.causal_lm.model(**{name: inputs}, use_cache=True).past_key_values
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Project hidden states [..., hidden] to logits [..., vocabulary]."""
@@ -294,13 +308,3 @@ def _hash_tensors(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name}{tuple(tensors[name].shape)}".encode())
         digest.update(sample.numpy().tobytes())
     return digest.hexdigest()
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Keep the loader's own progress bar off a terminal that shows ours."""
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers.utils.logging.enable_progress_bar()

@@ -30,7 +30,9 @@ def chunk_id(namespace: str, text: str) -> str:
 
 def token_ends(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Return the character at which each token of ``text`` ends, nothing in it taken as a control token."""
-    encoded = tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+    encoded = tokenizer(
+        text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
+    )
     return [end for _, end in encoded["offset_mapping"]]
 
 
@@ -75,14 +77,15 @@ def _last_break(text: str, start: int, limit: int) -> int:
 
 
 _SENTENCE_END = re.compile(
-    r"(?<![ .][A-Z])[.!?…][\"'”’)\]]*\s+|[。！？]\s*|\n[ \t]*\n\s*|\n(?=[ \t]*(?:[-*•#]|\d+[.)])\s)"
+    r"(?<![ .][A-Z])[.!?…][\"'”’)\]]*\s+|[。！？]\s*|"  # an initial such as "J. Smith" ends none
+    r"\n[ \t]*\n\s*|\n(?=[ \t]*(?:[-*•#]|\d+[.)])\s)"
 )
 
 
 def sentences(text: str) -> list[Span]:
     """Return the sentences of ``text`` as spans without the blanks around them, in order.
 
-    A line end alone ends none, since text is often wrapped; a blank line, and the start of a list item or heading, does.
+    A line end alone ends none, since text is often wrapped. A blank line does, and so does the start of a list item.
     """
     cuts = [0, *(m.end() for m in _SENTENCE_END.finditer(text)), len(text)]
     spans = []

@@ -61,19 +61,14 @@ class Compressor(nn.Module):
         device, longest = self.backbone.device, max(len(source) for source, _ in layouts)
         ids = torch.zeros(len(chunks), longest, dtype=torch.long)
         inserted = torch.zeros(len(chunks), longest, dtype=torch.bool)
-        mask = torch.zeros(len(chunks), longest, dtype=torch.long)
         for row, (chunk, (source, _)) in enumerate(zip(chunks, layouts, strict=True)):
             # An inserted token stands for -1 - i: it follows token i, whose id it may copy.
             ids[row, : len(source)] = torch.tensor(chunk)[torch.where(source < 0, -1 - source, source)]
             inserted[row, : len(source)] = source < 0
-            mask[row, : len(source)] = 1
-        positions = torch.arange(longest, device=device).expand(len(chunks), -1)
         inputs = self._inputs(ids.to(device), inserted.to(device))
         with self.backbone.using("compressor"):
-            _, prefix = self.backbone.hidden(inputs, mask.to(device), positions)
-        return [
-            gather_slots(prefix.cache, row, kept.to(device), len(source)) for row, (source, kept) in enumerate(layouts)
-        ]
+            cache = self.backbone.prefill(inputs)
+        return [gather_slots(cache, row, kept.to(device), len(source)) for row, (source, kept) in enumerate(layouts)]
 
     def _layout(self, tokens: int) -> tuple[Tensor, Tensor]:
         """Lay out a chunk of ``tokens``: what stands at each position, and the positions that are kept.

@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 
 from .chunking import Span, split_text
 from .errors import WeightsError
-from .weights import DEFAULT_EMBEDDER, resolve
+from .weights import DEFAULT_EMBEDDER, quiet_loading, resolve
 
 PASSAGE_TOKENS = 128
 """Tokens in a passage. MiniLM reads 256 at most, so a chunk is embedded as several passages and is
@@ -23,7 +23,8 @@ class Embedder:
         self.name = name
         folder = resolve(name)
         try:
-            self._model = SentenceTransformer(str(folder), device=device, model_kwargs={"use_safetensors": True})
+            with quiet_loading():
+                self._model = SentenceTransformer(str(folder), device=device, model_kwargs={"use_safetensors": True})
         except (OSError, ValueError) as error:
             raise WeightsError(f"embedder {name!r} at {folder} cannot be loaded: {error}") from error
         # A fast tokenizer may not be used by two threads at once.

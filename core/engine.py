@@ -5,23 +5,21 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Self
 
 from .backbone import Backbone
 from .compressor import Compressor
 from .embedder import Embedder
-from .errors import InputError
 from .gate import Scan, SimilarityGate
 from .generation import Generator
 from .ingest import Document, Ingest, IngestReport, Progress
 from .memory_bank import CATALOGUE, Fingerprint, MemoryBank
 from .passage_index import StoredChunk
 from .reasoner import Reasoner
-from .recall import Answer, Recall, Step, Written
-from .settings import CompressionSettings, Form, RecallSettings
+from .recall import Answer, Recall, Step, Written, check_question
+from .settings import DEFAULT_NAMESPACE, CompressionSettings, Form, RecallSettings, replaced
 from .weights import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from .working_memory import WorkingMemory
-
-DEFAULT_NAMESPACE = "default"
 
 _log = logging.getLogger(__name__)
 _told: set[str] = set()
@@ -73,14 +71,22 @@ class Engine:
         model: str | None = None,
         embedder: str | None = None,
         compression: CompressionSettings | None = None,
+        create: bool = True,
     ) -> "Engine":
         """Open a bank with models by name. What is not given is as the bank has it, else the default.
 
         Args:
             bank: a directory, made if it is not there; ``None`` keeps the bank in memory.
             model: see :func:`core.weights.resolve`.
+            create: whether a bank may be made; to ask only, say no, and a mistyped path is an error.
+
+        Raises:
+            WeightsError, ModelError: the model cannot be had or used.
+            BankError: see :class:`core.memory_bank.MemoryBank`.
         """
         made = stored_fingerprint(bank)
+        if bank is not None and made is None and not create:
+            MemoryBank(path=bank)  # says what is wrong with the place
         if made:
             model, embedder = model or made.model, embedder or made.embedder
         return cls(
@@ -89,6 +95,16 @@ class Engine:
             compression or stored_compression(bank) or CompressionSettings(),
             bank,
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the bank's files. The models stay loaded for other engines."""
+        self.bank.close()
 
     def add(
         self,
@@ -117,12 +133,12 @@ class Engine:
         """Return the chunks that the gate opens for the question alone, likeliest first, without reading them.
 
         Raises:
-            InputError: the question is empty.
+            InputError: the question has no words.
             UnknownNamespaceError: the bank has no such namespace.
         """
-        if not question.strip():
-            raise InputError(f"the question is {question!r}: ask something")
+        check_question(question)
         settings = settings or RecallSettings()
+        settings = replaced(settings, max_steps=settings.top_k)  # nothing is read, so reading sets no limit
         scan = Scan(self.bank.index(namespace), self._gate(settings), settings)
         opened = iter(lambda: scan.next_open(question, WorkingMemory()), None)
         ranked = sorted(opened, key=lambda pair: -pair[1])

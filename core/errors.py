@@ -42,3 +42,17 @@ class StorageError(BankError):
 
 class ExtraMissingError(CompressedMemoryError, ImportError):
     """An optional library is needed; the message carries the line that installs it."""
+
+
+def require_unicode(text: str, what: str) -> None:
+    """Refuse text that no encoding can hold, such as half a surrogate pair, before a tokenizer chokes on it.
+
+    Raises:
+        InputError: naming the first such character.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{what} has {text[error.start]!r} at character {error.start}, which is no Unicode character: remove it"
+        ) from error

@@ -6,13 +6,14 @@ that a resumed ingest makes the same batches, and the same bits, as one that was
 
 import copy
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from .chunking import Span, chunk_id, split_text
 from .compressor import Compressor
 from .embedder import Embedder
-from .errors import InputError
+from .errors import InputError, require_unicode
 from .kv_cache import Slots
 from .memory_bank import DocumentRecord, EncodedChunk, MemoryBank
 
@@ -66,6 +67,7 @@ class Ingest:
     def __init__(self, bank: MemoryBank, compressor: Compressor, embedder: Embedder, namespace: str) -> None:
         if not namespace.strip():
             raise InputError(f"namespace is {namespace!r}: give it a name")
+        require_unicode(namespace, "the namespace")
         self._bank, self._compressor, self._embedder, self._namespace = bank, compressor, embedder, namespace
         # Its own, because a fast tokenizer may not be used by two threads at once.
         self._tokenizer = copy.deepcopy(compressor.backbone.tokenizer)
@@ -89,9 +91,10 @@ class Ingest:
         with self._bank.writing():
             for document in documents:
                 self._check(document, seen)
-                digest = hashlib.sha256(document.text.encode("utf-8", "surrogatepass")).hexdigest()
+                digest = hashlib.sha256(document.text.encode()).hexdigest()
                 if self._bank.document_hash(self._namespace, document.document_id) == digest:
                     unchanged += 1
+                    self._bank.set_metadata(self._namespace, document.document_id, document.metadata)
                     self._characters += len(document.text)
                 else:
                     self._take(document, digest, progress)
@@ -102,6 +105,15 @@ class Ingest:
     def _check(self, document: Document, seen: set[str]) -> None:
         if not document.text.strip():
             raise InputError(f"document {document.document_id!r} is empty: leave it out")
+        require_unicode(document.text, f"the text of document {document.document_id!r}")
+        require_unicode(document.document_id, "the document id")
+        try:
+            json.dumps(document.metadata)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"the metadata of document {document.document_id!r} cannot be kept as JSON: {error}. Give strings, "
+                "numbers, lists and dictionaries"
+            ) from error
         if document.document_id in seen:
             raise InputError(f"document id {document.document_id!r} comes twice: give each document its own")
         seen.add(document.document_id)

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -235,6 +236,15 @@ class MemoryBank:
                     self._insert_document(namespace, document)
                     self._remove_unplaced([chunk_id for chunk_id in held if chunk_id not in needed])
 
+    def set_metadata(self, namespace: str, document_id: str, metadata: dict[str, object]) -> None:
+        """Replace what is stored beside a document, if it is not that already."""
+        if self.document_metadata(namespace, document_id) == metadata:
+            return
+        where = "namespace = ? AND document_id = ?"
+        with self._guarded(), self._transaction():
+            values = (json.dumps(metadata), namespace, document_id)
+            self._db.execute(f"UPDATE documents SET metadata = ? WHERE {where}", values)
+
     def delete_document(self, namespace: str, document_id: str) -> None:
         """Remove a document, and every chunk of it that no other document of the namespace holds.
 
@@ -251,7 +261,7 @@ class MemoryBank:
             self._slots.keep_only({chunk_id for chunk_id, _ in rows}, {shard for _, shard in rows})
 
     def _insert_chunk(self, namespace: str, chunk: EncodedChunk, shard: str) -> None:
-        text = zlib.compress(chunk.text.encode("utf-8", "surrogatepass"))
+        text = zlib.compress(chunk.text.encode())
         row = (chunk.chunk_id, namespace, text, chunk.tokens, len(chunk.slots), chunk.slots.nbytes, shard)
         self._db.execute("INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         passages = [(chunk.chunk_id, vector.astype("<f4").tobytes()) for vector in chunk.embeddings]
@@ -306,8 +316,7 @@ class MemoryBank:
 
     def text(self, chunk_id: str) -> str:
         """Return a chunk's source text."""
-        ((blob,),) = self._rows("SELECT text FROM chunks WHERE chunk_id = ?", chunk_id)
-        return zlib.decompress(blob).decode("utf-8", "surrogatepass")
+        return zlib.decompress(self._chunk_column("text", chunk_id)).decode()
 
     def slots(self, chunk_id: str) -> Slots:
         """Return a chunk's slots, on the CPU, read from their shard.
@@ -315,8 +324,13 @@ class MemoryBank:
         Raises:
             BankError: the shard is missing or damaged.
         """
-        ((shard,),) = self._rows("SELECT shard FROM chunks WHERE chunk_id = ?", chunk_id)
-        return self._slots.read(chunk_id, shard)
+        return self._slots.read(chunk_id, self._chunk_column("shard", chunk_id))
+
+    def _chunk_column(self, column: str, chunk_id: str) -> Any:  # noqa: ANN401 - SQLite's own types
+        found = self._rows(f"SELECT {column} FROM chunks WHERE chunk_id = ?", chunk_id)
+        if not found:
+            raise BankError(f"chunk {chunk_id} is not in the bank: its document was deleted or replaced; ask again")
+        return found[0][0]
 
     def index(self, namespace: str) -> PassageIndex:
         """Return the namespace's chunks in reading order with their passage index, built when something changed.

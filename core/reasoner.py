@@ -105,9 +105,8 @@ class Reasoner:
     def _note(self, chunk: StoredChunk, text: str, evidence: Span, gate: float) -> Note:
         start = chunk.span.start + evidence.start
         span = Span(start, start + evidence.end - evidence.start)
-        return Note(
-            " ".join(text[evidence.start : evidence.end].split()), chunk.chunk_id, chunk.document_id, span, gate
-        )
+        quote = text[evidence.start : evidence.end]
+        return Note(" ".join(quote.split()), quote, chunk.chunk_id, chunk.document_id, span, gate)
 
     def _fits(self, text: str) -> bool:
         return len(self._generator.backbone.encode(text)) <= self._settings.memory_tokens

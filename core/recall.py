@@ -8,7 +8,7 @@ Here the callback reaches both older notes and the chunks that the gate passed o
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .errors import InputError
+from .errors import InputError, require_unicode
 from .gate import Gate, Scan
 from .memory_bank import MemoryBank
 from .passage_index import StoredChunk
@@ -80,8 +80,7 @@ class Recall:
             InputError: the question is empty, or too long for the model.
             UnknownNamespaceError: the bank has no such namespace.
         """
-        if not words(question):
-            raise InputError(f"the question is {question!r}: ask something with words in it")
+        check_question(question)
         usage, steps = Usage(), list[Step]()
         memory, recalled = WorkingMemory(), Recalled()
         scan = Scan(self._bank.index(namespace), self.gate, self.settings)
@@ -134,6 +133,17 @@ class Recall:
             if not memory.notes and not recalled.notes:
                 return ""  # a model asked to answer from nothing would invent something
             return self.reasoner.answer(question, memory, recalled.notes, usage, lambda piece: listener(Written(piece)))
+
+
+def check_question(question: str) -> None:
+    """Refuse a question that has no words, or that no encoding can hold.
+
+    Raises:
+        InputError: naming the question.
+    """
+    if not words(question):
+        raise InputError(f"the question is {question!r}: ask something with words in it")
+    require_unicode(question, "the question")
 
 
 def best_sources(answer: str, notes: tuple[Note, ...]) -> tuple[Note, ...]:

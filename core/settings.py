@@ -1,14 +1,17 @@
 """What a user may set, flat and checked. Two objects: how text is encoded, how it is recalled."""
 
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import InputError
 
 Placement = Literal["in_place", "inserted", "inserted_copy"]
 Form = Literal["raw", "compressed"]
 Ratio = Literal[1, 2, 4, 8, 16]
+
+
+DEFAULT_NAMESPACE = "default"
 
 
 class _Settings(BaseModel):
@@ -78,9 +81,3 @@ class RecallSettings(_Settings):
     """Most tokens of the answer."""
     candidates: Annotated[int, Field(ge=1)] | None = 2048
     """Passages that the index returns for the gate to score; ``None`` scores every passage."""
-
-    @model_validator(mode="after")
-    def _reads_what_it_opens(self) -> Self:
-        if self.max_steps < self.top_k:
-            raise ValueError(f"max_steps={self.max_steps} is below top_k={self.top_k}: raise it or lower top_k")
-        return self

@@ -49,6 +49,9 @@ class Note:
     """One line of working memory and where it came from."""
 
     text: str
+    """The line as the reasoner reads it: blanks folded."""
+    quote: str
+    """The source text at ``span``, to the letter."""
     chunk_id: str
     document_id: str
     span: Span

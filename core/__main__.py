@@ -1,0 +1,5 @@
+"""``python -m core``: see :mod:`core.cli`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Measures what the documentation claims: python -m core.benchmarks NAME."""

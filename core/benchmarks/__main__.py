@@ -1,0 +1,158 @@
+"""The command line of the benchmarks."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, cast
+
+import torch
+import typer
+
+from ..backbone import Backbone
+from ..embedder import Embedder
+from ..errors import CompressedMemoryError
+from ..settings import CompressionSettings, Form, RecallSettings
+from ..weights import DEFAULT_EMBEDDER, DEFAULT_MODEL
+from . import gate as gate_benchmark
+from . import memory as memory_benchmark
+from . import second_answer as second_answer_benchmark
+from . import throughput as throughput_benchmark
+from . import untrained as untrained_benchmark
+from .material import pool as read_pool
+from .material import questions as read_questions
+from .material import texts as read_texts
+from .report import machine, progress, show
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+Texts = Annotated[list[Path], typer.Argument(metavar="TEXT...", help="Text files, or .jsonl(.gz) with a field 'text'.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
+Model = Annotated[str, typer.Option(help="A known model, a folder, or an id on the Hugging Face hub.")]
+EmbedderName = Annotated[str, typer.Option("--embedder", help="A sentence-transformers model, named likewise.")]
+
+
+@app.callback()
+def _main() -> None:
+    """Measure what the documentation claims. Progress goes to standard error, the result to standard output."""
+
+
+@app.command()
+def throughput(
+    text: Texts,
+    ratio: Annotated[int, typer.Option(help="Tokens for each slot.")] = 4,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens in each repetition.")] = 16384,
+    repeat: Annotated[int, typer.Option(min=1, help="Repetitions, of which medians are taken.")] = 3,
+    cpu_time: Annotated[bool, typer.Option("--cpu-time", help="One thread's CPU time, not elapsed time.")] = False,
+    model: Model = DEFAULT_MODEL,
+    embedder: EmbedderName = DEFAULT_EMBEDDER,
+    json: Json = None,
+) -> None:
+    """Compression of TEXT, alone and with the bank written, over plain prefill by the same model."""
+    alpha = CompressionSettings(ratio=ratio).ratio
+    if cpu_time:
+        torch.set_num_threads(1)
+    backbone = Backbone.load(model)
+    with progress() as shown:
+        task = shown.add_task("timings", total=repeat * throughput_benchmark.STEPS_EACH)
+        rows = throughput_benchmark.measure(
+            backbone,
+            Embedder(embedder),
+            read_texts(text),
+            ratio=alpha,
+            tokens=tokens,
+            repeat=repeat,
+            clock=time.process_time if cpu_time else time.perf_counter,
+            step=lambda: shown.advance(task),
+        )
+    settings = {"text": text, "ratio": ratio, "tokens": tokens, "repeat": repeat, "cpu_time": cpu_time}
+    settings |= {"model": model, "embedder": embedder}
+    show("throughput", settings, rows, json, where=machine(backbone.device, backbone.dtype))
+
+
+@app.command()
+def untrained(
+    stories: Annotated[Path, typer.Option(help="Text file, or .jsonl(.gz) with a field 'text'.")],
+    stories_count: Annotated[int, typer.Option(min=1, help="Stories to read, from the first on.")] = 50,
+    offset: Annotated[int, typer.Option(min=0, help="Tokens of each story to skip.")] = 0,
+    context: Annotated[list[int] | None, typer.Option(help="Tokens of context; 256 and 512 if not given.")] = None,
+    model: Model = DEFAULT_MODEL,
+    json: Json = None,
+) -> None:
+    """Loss of the frozen base after opened slots, for each placement and ratio, before any training."""
+    backbone = Backbone.load(model)
+    contexts = context or [256, 512]
+    with progress() as shown:
+        task = shown.add_task("forms", total=sum(len(untrained_benchmark.forms(c)) for c in contexts))
+        texts = read_texts([stories])[:stories_count]
+        rows = [
+            row
+            for c in contexts
+            for row in untrained_benchmark.measure(backbone, texts, c, offset, lambda: shown.advance(task))
+        ]
+    settings = {"stories": stories, "stories_count": len(texts), "offset": offset, "context": contexts, "model": model}
+    show("untrained", settings, rows, json, where=machine(backbone.device, backbone.dtype))
+
+
+@app.command()
+def memory(
+    text: Texts,
+    tokens: Annotated[list[int], typer.Option(help="Tokens to ingest; give it once for each size.")],
+    model: Model = DEFAULT_MODEL,
+    json: Json = None,
+) -> None:
+    """Peak memory of ingesting so many tokens of TEXT, repeated with changed numbers, over that of the first."""
+    with progress() as shown:
+        task = shown.add_task("processes", total=len(tokens))
+        rows = memory_benchmark.measure(read_texts(text), tokens, model, lambda: shown.advance(task))
+    show("memory", {"text": text, "tokens": tokens, "model": model}, rows, json)
+
+
+@app.command("second-answer")
+def second_answer(
+    text: Texts,
+    question: Annotated[str, typer.Option(help="What to ask.")],
+    form: Annotated[str | None, typer.Option(help="Of recall, raw or compressed; else as the model is fit.")] = None,
+    model: Model = DEFAULT_MODEL,
+    embedder: EmbedderName = DEFAULT_EMBEDDER,
+    json: Json = None,
+) -> None:
+    """Time to an answer from TEXT that the bank holds, over that from new TEXT."""
+    recall = RecallSettings(form=cast(Form | None, form))
+    backbone = Backbone.load(model)
+    with progress() as shown:
+        task = shown.add_task("answers", total=2)
+        rows = second_answer_benchmark.measure(
+            backbone, Embedder(embedder), read_texts(text), question, recall, lambda: shown.advance(task)
+        )
+    settings = {"text": text, "question": question, "form": form, "model": model, "embedder": embedder}
+    show("second-answer", settings, rows, json, where=machine(backbone.device, backbone.dtype))
+
+
+@app.command()
+def gate(
+    data: Annotated[list[Path], typer.Option(help="Multi-hop examples as JSON lines; give it once for each file.")],
+    pool: Annotated[Path, typer.Option(help="Paragraphs to search among, as JSON lines.")],
+    questions: Annotated[int, typer.Option(min=1, help="Questions of each file, from the first on.")] = 150,
+    embedder: EmbedderName = DEFAULT_EMBEDDER,
+    json: Json = None,
+) -> None:
+    """What cosine tells about gold paragraphs, and what a note adds to a question."""
+    with progress() as shown:
+        examples = {path.name.partition(".")[0]: read_questions(path)[:questions] for path in data}
+        task = shown.add_task("questions", total=sum(map(len, examples.values())))
+        rows = gate_benchmark.measure(Embedder(embedder), examples, read_pool(pool), lambda: shown.advance(task))
+    settings = {"data": data, "pool": pool, "questions": questions, "embedder": embedder}
+    show("gate", settings, rows, json)
+
+
+def main() -> None:
+    """Run the command line; an error raised on purpose is one line."""
+    try:
+        app()
+    except CompressedMemoryError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

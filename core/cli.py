@@ -1,0 +1,179 @@
+"""The command line: ``compressed-memory``, also ``python -m core``. Errors are one line and exit code 2."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+
+from .errors import CompressedMemoryError
+from .settings import DEFAULT_NAMESPACE
+
+if TYPE_CHECKING:
+    from .engine import Engine
+    from .ingest import Document, IngestReport
+    from .readers import SourceFile
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+BankOption = Annotated[Path, typer.Option("--bank", help="Directory of the memory bank.")]
+NamespaceOption = Annotated[str, typer.Option(help="Whose memory: nothing is shared between namespaces.")]
+ModelOption = Annotated[
+    str | None, typer.Option(help="Folder or Hugging Face id; as the bank has it, else SmolLM2-135M-Instruct.")
+]
+
+
+@app.command()
+def ingest(
+    paths: Annotated[list[Path], typer.Argument(help="Files and folders: text, Markdown, HTML, PDF.")],
+    bank: BankOption,
+    namespace: NamespaceOption = DEFAULT_NAMESPACE,
+    ratio: Annotated[int | None, typer.Option(help="Tokens for each slot: 1, 2, 4, 8 or 16. [default: 4]")] = None,
+    chunk_tokens: Annotated[int | None, typer.Option(help="Most tokens in a chunk. [default: 1024]")] = None,
+    placement: Annotated[str | None, typer.Option(help="in_place, inserted or inserted_copy.")] = None,
+    model: ModelOption = None,
+) -> None:
+    """Take documents into a memory bank. Interrupt it, run it again, and it goes on where it was."""
+    from .readers import find_files, read_file
+
+    files = find_files(paths)
+    for file in files:  # all of them before the first is taken in, so that a bad one leaves nothing half done
+        read_file(file)
+    from .engine import Engine, stored_compression
+    from .settings import CompressionSettings, replaced
+
+    given = {"ratio": ratio, "chunk_tokens": chunk_tokens, "placement": placement}
+    changes = {name: value for name, value in given.items() if value is not None}
+    compression = replaced(stored_compression(bank) or CompressionSettings(), **changes)
+    engine = Engine.open(bank, model=model, compression=compression)
+    _say(f"{_ingest_with_progress(engine, files, namespace)} Bank: {bank}")
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="What to answer from the documents.")],
+    bank: BankOption,
+    namespace: NamespaceOption = DEFAULT_NAMESPACE,
+    form: Annotated[
+        str | None, typer.Option(help="raw reads source text, compressed reads slots; as the model allows.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="Chunks that the gate may open at a time.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="P(open) above which the gate opens a chunk.")] = None,
+    callback: Annotated[bool, typer.Option(help="Whether passed-over chunks can be called back.")] = True,
+    model: ModelOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Answer a question from a memory bank, with sources."""
+    from .engine import Engine
+    from .recall import check_question
+    from .settings import RecallSettings, replaced
+
+    given = {"form": form, "top_k": top_k, "threshold": threshold}
+    settings = replaced(
+        RecallSettings(), callback=callback, **{name: value for name, value in given.items() if value is not None}
+    )
+    check_question(question)
+    engine = Engine.open(bank, model=model, create=False)
+    from rich.console import Console
+
+    from .recall import Step
+    from .report import answer_as_json, print_answer, print_step
+
+    if as_json:
+        answer = engine.ask(question, namespace, settings)
+        typer.echo(json.dumps(answer_as_json(answer), ensure_ascii=False))
+        return
+    progress = Console(stderr=True, highlight=False, soft_wrap=True)
+    answer = engine.ask(
+        question, namespace, settings, lambda event: print_step(progress, event) if isinstance(event, Step) else None
+    )
+    print_answer(Console(highlight=False, soft_wrap=True), answer)
+
+
+@app.command()
+def show(bank: BankOption) -> None:
+    """Show what a memory bank holds and what made it."""
+    from rich.console import Console
+
+    from .memory_bank import MemoryBank
+    from .report import print_bank
+
+    print_bank(Console(highlight=False), MemoryBank(path=bank))
+
+
+@app.command()
+def demo(
+    bank: Annotated[Path, typer.Option("--bank", help="Directory of the demo's bank.")] = Path("demo-bank"),
+) -> None:
+    """Read the Python language reference that every Python carries, and answer questions about it."""
+    from .demo import run_demo
+
+    run_demo(bank)
+
+
+def _ingest_with_progress(engine: "Engine", files: "list[SourceFile]", namespace: str) -> str:
+    from .readers import read_file
+
+    def documents() -> "Iterator[Document]":
+        for file in files:
+            yield read_file(file)
+
+    total = sum(file.path.stat().st_size for file in files)
+    return describe(add_with_progress(engine, documents(), total, namespace))
+
+
+def add_with_progress(
+    engine: "Engine", documents: "Iterator[Document]", total_bytes: int, namespace: str
+) -> "IngestReport":
+    """Take documents in while a bar on standard error shows how far it is. Characters stand for bytes."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("Reading {task.fields[document]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("characters, {task.fields[tokens]:,} tokens encoded"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=total_bytes, document="", tokens=0)
+        report: IngestReport = engine.add(
+            documents,
+            namespace,
+            lambda p: bar.update(task, completed=p.characters, document=p.document_id, tokens=p.tokens_encoded),
+        )
+        bar.update(task, total=bar.tasks[0].completed)
+    return report
+
+
+def describe(report: "IngestReport") -> str:
+    """Say in a sentence what an ingest did."""
+    return (
+        f"{report.documents} documents ({report.unchanged} unchanged): {report.chunks_encoded} chunks, "
+        f"{report.tokens_encoded:,} tokens encoded."
+    )
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 2 an error that the one line on standard error names, 130 interrupted."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        sys.exit(typer.main.get_command(app).main(standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except CompressedMemoryError as error:
+        _say(f"error: {' '.join(str(error).split())}")
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        _say("Interrupted. What was committed stays; run the same command again to go on.")
+        sys.exit(130)

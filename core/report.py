@@ -1,0 +1,105 @@
+"""How an answer and a bank look on a terminal and as JSON. Nothing here decides anything."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .memory_bank import Fingerprint, MemoryBank
+from .recall import Answer, Step
+
+
+def answer_as_json(answer: Answer) -> dict[str, object]:
+    """Return an answer as plain values: what ``ask --json`` prints."""
+    return {
+        "answer": answer.text,
+        "sources": [
+            {"document_id": n.document_id, "start": n.span.start, "end": n.span.end, "text": n.quote, "gate": n.gate}
+            for n in answer.sources
+        ],
+        "working_memory": answer.memory.text,
+        "steps": [
+            {
+                "chunk_id": step.chunk.chunk_id,
+                "document_id": step.chunk.document_id,
+                "start": step.chunk.span.start,
+                "end": step.chunk.span.end,
+                "gate": step.gate,
+                "called_back": step.called_back,
+                "update": [note.text for note in step.written],
+                "callback_query": step.recalled.query,
+                "recalled": {
+                    "notes": [note.text for note in step.recalled.notes],
+                    "chunk_id": step.recalled.opened[0].chunk_id if step.recalled.opened else None,
+                },
+            }
+            for step in answer.steps
+        ],
+        "usage": {
+            "tokens_read": answer.usage.tokens_read,
+            "slots_read": answer.usage.slots_read,
+            "tokens_written": answer.usage.tokens_written,
+            "model_calls": answer.usage.model_calls,
+            "seconds": {stage: round(seconds, 4) for stage, seconds in answer.usage.seconds.items()},
+        },
+    }
+
+
+def print_step(console: Console, step: Step) -> None:
+    """Show one chunk that was read: where it stands, how likely it seemed, what was noted, what it called back."""
+    how = "called back" if step.called_back else "opened"
+    place = f"{step.chunk.document_id} [{step.chunk.span.start}:{step.chunk.span.end}]"
+    console.print(Text(f"  {how} {place}, P(open) {step.gate:.2f}", style="dim"))
+    for note in step.written:
+        console.print(Text(f"    noted: {note.text}", style="dim"))
+    if step.recalled.opened:
+        chunk = step.recalled.opened[0]
+        console.print(Text(f"    calls back {chunk.document_id} [{chunk.span.start}:{chunk.span.end}]", style="yellow"))
+    for note in step.recalled.notes:
+        console.print(Text(f"    recalls: {note.text}", style="yellow"))
+
+
+def print_answer(console: Console, answer: Answer) -> None:
+    """Show an answer, its sources with their spans, and what it cost."""
+    console.print(Text.assemble(("Answer: ", "bold green"), answer.text))
+    for number, note in enumerate(answer.sources, 1):
+        place = f"[{number}] {note.document_id} [{note.span.start}:{note.span.end}] gate {note.gate:.2f}"
+        console.print(Text.assemble("  ", (place, "cyan"), f"  {' '.join(note.quote.split())}"))
+    usage = answer.usage
+    stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in usage.seconds.items())
+    console.print(
+        Text(
+            f"  read {len(answer.steps)} chunks ({sum(s.called_back for s in answer.steps)} called back), "
+            f"{usage.tokens_read} tokens and {usage.slots_read} slots; wrote {usage.tokens_written} tokens in "
+            f"{usage.model_calls} calls; {stages}",
+            style="dim",
+        )
+    )
+
+
+def print_bank(console: Console, bank: MemoryBank) -> None:
+    """Show what a bank holds: namespaces, documents, and what made it."""
+    totals = Table(title=f"Memory bank {bank.path}")
+    for column in ("namespace", "documents", "chunks", "tokens", "slots", "slot bytes"):
+        totals.add_column(column, justify="left" if column == "namespace" else "right")
+    summaries = bank.summaries()
+    for s in summaries:
+        totals.add_row(s.namespace, *(f"{n:,}" for n in (s.documents, s.chunks, s.tokens, s.slots, s.bytes)))
+    console.print(totals)
+    for summary in summaries:
+        listing = Table(title=f"Documents of namespace {summary.namespace}")
+        for column in ("document", "chunks", "tokens"):
+            listing.add_column(column, justify="left" if column == "document" else "right")
+        for document_id, chunks, tokens in bank.documents(summary.namespace):
+            listing.add_row(Text(document_id), f"{chunks:,}", f"{tokens:,}")
+        console.print(listing)
+    made = Table(title="Model fingerprint", show_header=False)
+    for name in Fingerprint.model_fields:
+        made.add_row(name, str(getattr(bank.fingerprint, name)))
+    made.add_row("bytes on disk", f"{_bytes_in(bank.path):,}")
+    console.print(made)
+
+
+def _bytes_in(folder: Path | None) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder else 0

@@ -1,0 +1,6 @@
+"""Compressed memory for LlamaIndex: a query engine that answers from long texts, and the retriever beneath it."""
+
+from .query_engine import CompressedMemoryQueryEngine
+from .retriever import CompressedMemoryRetriever
+
+__all__ = ["CompressedMemoryQueryEngine", "CompressedMemoryRetriever"]

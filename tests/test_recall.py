@@ -1,0 +1,196 @@
+"""The loop on real text: what it opens, what it calls back, what it cites, and what it leaves alone."""
+
+import re
+from collections.abc import Callable
+from pydoc_data.topics import topics
+
+import pytest
+
+from core.backbone import Backbone
+from core.embedder import Embedder
+from core.engine import Engine
+from core.errors import InputError, UnknownNamespaceError
+from core.gate import SimilarityGate
+from core.generation import Generator, Prompt, Reply
+from core.ingest import Document
+from core.prompts import NOTHING_FOUND
+from core.reasoner import Reasoner
+from core.recall import Answer, Recall, Step, Written
+from core.settings import CompressionSettings, RecallSettings
+
+# The reference says in the section on "break" which clause still runs; what that clause does stands
+# in the section on "try", which comes first and is not near the question.
+HOPS = ("try", "del", "assert", "break")
+QUESTION = "When a loop is ended early, what still runs?"
+FIRST_HOP = 'passes control out of a "try" statement with a "finally" clause, that "finally" clause is executed before'
+SECOND_HOP = "specifies a ‘cleanup’ handler"
+
+
+class ScriptedGenerator(Generator):
+    """Writes what a good reader would: the sentence of the shown text that a hop needs, if it is there."""
+
+    def __init__(self, backbone: Backbone, replies: dict[str, str]) -> None:
+        super().__init__(backbone)
+        self._replies = replies
+
+    def reply(self, prompt: Prompt, on_text: Callable[[str], None] | None = None) -> Reply:
+        shown = " ".join(prompt.user.partition("</text>")[0].split())
+        if prompt.prefill == "<answer>":
+            return Reply("<answer>the finally clause</answer>", (1,), True, 1, 0)
+        text = next((reply for key, reply in self._replies.items() if key in shown), "<update>none</update>")
+        return Reply(text, (1,), True, 1, 0)
+
+
+@pytest.fixture(scope="module")
+def hops(default_backbone: Backbone, default_embedder: Embedder) -> Engine:
+    engine = Engine(default_backbone, default_embedder, CompressionSettings(chunk_tokens=192))
+    engine.add([Document(name, topics[name]) for name in HOPS])
+    return engine
+
+
+def scripted(engine: Engine, settings: RecallSettings, replies: dict[str, str]) -> Answer:
+    reasoner = Reasoner(ScriptedGenerator(engine.backbone, replies), engine.bank, engine.embedder, settings, "raw")
+    gate = SimilarityGate(engine.embedder, settings.candidates)
+    return Recall(engine.bank, gate, reasoner, settings).ask(QUESTION, "default")
+
+
+READER = {
+    FIRST_HOP: f"<update>{FIRST_HOP}</update>",
+    SECOND_HOP: f"<update>If “finally” is present, it {SECOND_HOP}.</update>",
+}
+
+
+def narrow(**changes: object) -> RecallSettings:
+    return RecallSettings(top_k=2, raw_passages=None, **changes)
+
+
+def test_a_clue_passed_over_before_it_mattered_is_called_back(hops: Engine) -> None:
+    answer = scripted(hops, narrow(), READER)
+    called_back = [step for step in answer.steps if step.called_back]
+    assert any(SECOND_HOP in " ".join(note.quote.split()) for step in called_back for note in step.written)
+    assert {note.document_id for note in answer.sources} == {"break", "try"}
+
+
+def test_the_same_clue_is_lost_without_the_callback(hops: Engine) -> None:
+    answer = scripted(hops, narrow(callback=False), READER)
+    assert {note.document_id for note in answer.sources} == {"break"}
+    assert not any(step.called_back or step.recalled.query for step in answer.steps)
+
+
+def test_the_clue_is_not_found_without_the_note_that_makes_it_relevant(hops: Engine) -> None:
+    answer = scripted(hops, narrow(), {SECOND_HOP: READER[SECOND_HOP]})
+    assert answer.sources == ()
+
+
+def test_a_query_of_the_reasoner_is_what_is_searched_for(hops: Engine) -> None:
+    asked = {FIRST_HOP: f"<update>{FIRST_HOP}</update><recall>How are targets deleted?</recall>"}
+    answer = scripted(hops, narrow(), asked)
+    asking = next(i for i, step in enumerate(answer.steps) if step.recalled.query)
+    assert answer.steps[asking].recalled.query == "How are targets deleted?"
+    called_back = answer.steps[asking + 1]
+    assert (called_back.called_back, called_back.chunk.document_id) == (True, "del")
+
+
+def test_a_note_that_left_the_memory_is_recalled_by_a_query(hops: Engine) -> None:
+    replies = {
+        FIRST_HOP: f"<update>{FIRST_HOP}</update><recall>How are targets deleted?</recall>",
+        "Deletion of a name": "<update>Deletion of a name removes the binding of that name from the local or global "
+        "namespace</update><recall>which clause is executed before leaving the loop</recall>",
+    }
+    answer = scripted(hops, narrow(memory_tokens=60), replies)
+    recalled = [note for step in answer.steps for note in step.recalled.notes]
+    assert any("finally" in note.text for note in recalled)
+    assert all(note not in answer.memory.notes for note in recalled)
+
+
+def test_what_no_sentence_of_the_chunk_says_is_not_noted(hops: Engine) -> None:
+    invented = {FIRST_HOP: "<update>Queen Victoria signed the treaty of Utrecht in Paris.</update>"}
+    assert scripted(hops, narrow(), invented).memory.notes == ()
+
+
+def test_every_source_is_the_text_at_its_span(reference_engine: Engine, reference_documents: list[Document]) -> None:
+    texts = {document.document_id: document.text for document in reference_documents}
+    found = 0
+    for question in ("What does assert do if __debug__ is false?", "What does a context manager do?", "What is pass?"):
+        answer = reference_engine.ask(question)
+        for note in answer.sources:
+            assert texts[note.document_id][note.span.start : note.span.end] == note.quote
+            found += 1
+        for step in answer.steps:
+            whole = texts[step.chunk.document_id][step.chunk.span.start : step.chunk.span.end]
+            assert whole == reference_engine.bank.text(step.chunk.chunk_id)
+    assert found
+
+
+@pytest.mark.parametrize("form", ["raw", "compressed"])
+def test_asking_twice_gives_the_same_answer_and_leaves_the_bank_as_it_was(reference_engine: Engine, form: str) -> None:
+    before = reference_engine.bank.digest()
+    settings = RecallSettings(form=form, top_k=2)
+    first, second = (reference_engine.ask("What does break do in a loop?", settings=settings) for _ in range(2))
+    assert (first.text, first.sources, first.memory, first.steps) == (
+        second.text,
+        second.sources,
+        second.memory,
+        second.steps,
+    )
+    assert first.steps
+    assert reference_engine.bank.digest() == before
+
+
+def test_the_compressed_form_reads_slots_and_no_source_text(reference_engine: Engine) -> None:
+    settings = {form: RecallSettings(form=form, top_k=1, callback=False) for form in ("raw", "compressed")}
+    raw, compressed = (reference_engine.ask("What is pass?", settings=settings[f]) for f in ("raw", "compressed"))
+    assert raw.usage.slots_read == 0
+    assert compressed.usage.slots_read == sum(step.chunk.slots for step in compressed.steps) > 0
+    assert compressed.steps[0].chunk == raw.steps[0].chunk
+
+
+def test_a_listener_sees_each_step_and_the_answer_as_it_grows(reference_engine: Engine) -> None:
+    events: list[Step | Written] = []
+    answer = reference_engine.ask("What does the assert statement insert?", listener=events.append)
+    assert tuple(e for e in events if isinstance(e, Step)) == answer.steps
+    written = "".join(e.text for e in events if isinstance(e, Written))
+    assert written.strip().startswith(answer.text[:20])
+
+
+def test_what_a_listener_raises_ends_the_question(reference_engine: Engine) -> None:
+    def stop(event: Step | Written) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reference_engine.ask("What is pass?", listener=stop)
+    assert reference_engine.ask("What is pass?").steps
+
+
+def test_a_question_about_nothing_in_the_documents_says_so_without_a_model_call(reference_engine: Engine) -> None:
+    answer = reference_engine.ask("zxqv", settings=RecallSettings(threshold=0.999))
+    assert (answer.text, answer.sources, answer.steps) == (NOTHING_FOUND, (), ())
+    assert answer.usage.model_calls == 0
+
+
+@pytest.mark.parametrize("question", ["", "  \n", "?!"])
+def test_a_question_without_words_is_refused(reference_engine: Engine, question: str) -> None:
+    with pytest.raises(InputError, match=re.escape(repr(question))):
+        reference_engine.ask(question)
+
+
+def test_an_unknown_namespace_is_refused_naming_those_there_are(reference_engine: Engine) -> None:
+    with pytest.raises(UnknownNamespaceError, match=r"no namespace 'alice'; it has: 'default'"):
+        reference_engine.ask("What is pass?", "alice")
+
+
+def test_a_question_longer_than_the_context_is_refused(reference_engine: Engine) -> None:
+    with pytest.raises(InputError, match="positions"):
+        reference_engine.ask("What is pass? " * 2500)
+
+
+def test_reading_stops_at_max_steps(reference_engine: Engine) -> None:
+    answer = reference_engine.ask("statement", settings=RecallSettings(threshold=0, top_k=3, max_steps=3))
+    assert len(answer.steps) == 3
+
+
+def test_retrieve_lists_what_opens_likeliest_first(reference_engine: Engine) -> None:
+    opened = reference_engine.retrieve("What does the assert statement do?", settings=RecallSettings(top_k=3))
+    assert opened[0].chunk.document_id == "assert"
+    assert [o.gate for o in opened] == sorted((o.gate for o in opened), reverse=True)
+    assert 1 <= len(opened) <= 3
