@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from peft import LoraConfig, PeftModel, load_peft_weights, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -41,7 +42,7 @@ def check_family(config: PretrainedConfig, name: str) -> None:
     rope = getattr(config, "rope_parameters", None) or {}
     kind = rope.get("rope_type", "default")
     # Mistral slides whenever a window is set, Qwen only when it is told to use it.
-    slides = getattr(config, "use_sliding_window", config.model_type == "mistral")
+    slides = config.model_type == "mistral" or getattr(config, "use_sliding_window", False)
     if config.model_type not in FAMILIES:
         reason = f"its family {config.model_type!r} is not among {', '.join(FAMILIES)}"
     elif slides and getattr(config, "sliding_window", None):
@@ -293,7 +294,11 @@ class Backbone:
     def fingerprint(self, role: Role) -> str:
         """Return 16 hex digits of what the base and the adapter of ``role`` compute with."""
         weights = {n: p for n, p in self.causal_lm.named_parameters() if f".{role}." in n}
-        return hashlib.sha256((self._base_fingerprint + _hash_tensors(weights)).encode()).hexdigest()[:16]
+        # The same matrices scaled otherwise compute other slots.
+        layers = (module for module in self.causal_lm.modules() if isinstance(module, LoraLayer))
+        scales = [layer.scaling[role] for layer in layers if role in layer.scaling]
+        parts = f"{self._base_fingerprint}{_hash_tensors(weights)}{scales or ''}"
+        return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
 def _hash_tensors(tensors: Mapping[str, Tensor]) -> str:

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 # Where a window may end, best first; each pattern's match ends on the cut.
 _BREAKS = (
-    re.compile(r"\n[ \t]*\n\s*"),
+    re.compile(r"\n[ \t\r]*\n\s*"),
     re.compile(r"[.!?…][\"'”’)\]]*\s+|[。！？]\s*|\n"),
     re.compile(r"\s+"),
 )
@@ -77,8 +77,8 @@ def _last_break(text: str, start: int, limit: int) -> int:
 
 
 _SENTENCE_END = re.compile(
-    r"(?<![ .][A-Z])[.!?…][\"'”’)\]]*\s+|[。！？]\s*|"  # an initial such as "J. Smith" ends none
-    r"\n[ \t]*\n\s*|\n(?=[ \t]*(?:[-*•#]|\d+[.)])\s)"
+    r"(?<!\b[A-Z])[.!?…][\"'”’)\]]*\s+|[。！？]\s*|"  # an initial such as "J. Smith" ends none
+    r"\n[ \t\r]*\n\s*|\n(?=[ \t]*(?:[-*•#]|\d+[.)])\s)"
 )
 
 

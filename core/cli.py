@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 
 from .errors import CompressedMemoryError
@@ -50,7 +49,11 @@ def ingest(
     changes = {name: value for name, value in given.items() if value is not None}
     compression = replaced(stored_compression(bank) or CompressionSettings(), **changes)
     engine = Engine.open(bank, model=model, compression=compression)
-    _say(f"{_ingest_with_progress(engine, files, namespace)} Bank: {bank}")
+    try:
+        _say(f"{_ingest_with_progress(engine, files, namespace)} Bank: {bank}")
+    except KeyboardInterrupt:
+        _say("Interrupted. What was committed stays; run the same command again to go on.")
+        raise typer.Exit(130) from None
 
 
 @app.command()
@@ -167,13 +170,7 @@ def main() -> None:
     """Run the command line and exit: 0 done, 2 an error that the one line on standard error names, 130 interrupted."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
-        sys.exit(typer.main.get_command(app).main(standalone_mode=False))
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        app()
     except CompressedMemoryError as error:
         _say(f"error: {' '.join(str(error).split())}")
         sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
-        _say("Interrupted. What was committed stays; run the same command again to go on.")
-        sys.exit(130)

@@ -88,12 +88,13 @@ class Generator:
                     if done[row]:
                         continue
                     written[row].append(token)
-                    complete[row] = token in self._ends or prompts[row].stop in self._text(prompts[row], written[row])
+                    said = self._text(prompts[row], written[row])[len(prompts[row].prefill) :]
+                    complete[row] = token in self._ends or prompts[row].stop in said
                     done[row] = complete[row] or len(written[row]) >= prompts[row].max_tokens
                 if on_text:
-                    # An unfinished character waits for its other bytes.
+                    # An unfinished character waits for its other bytes, while they may come.
                     text = self._text(prompts[0], written[0])
-                    if not text.endswith("\ufffd") and len(text) > shown:
+                    if (done[0] or not text.endswith("\ufffd")) and len(text) > shown:
                         on_text(text[shown:])
                         shown = len(text)
                 if all(done):

@@ -10,6 +10,7 @@ from pydoc_data.topics import topics
 import pytest
 
 from core.cli import main
+from core.weights import quiet_loading
 
 FOLDER = {"loops/while.txt": topics["while"], "loops/break.md": topics["break"], "assert.txt": topics["assert"]}
 
@@ -164,7 +165,8 @@ def test_a_bank_of_another_ratio_or_model_is_refused(cli, bank: Path, folder: Pa
     assert_refused(cli("ingest", folder, "--bank", tmp_path / "new", "--ratio", "3"), "ratio=3")
     assert not (tmp_path / "new").exists()
     other = tmp_path / "tiny"
-    tiny_models.causal_lm().save_pretrained(other)
+    with quiet_loading():
+        tiny_models.causal_lm().save_pretrained(other)
     tiny_models.tokenizer().save_pretrained(other)
     assert_refused(cli("ask", "What?", "--bank", bank, "--model", other), "weights")
 

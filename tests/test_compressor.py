@@ -15,7 +15,7 @@ from core.settings import CompressionSettings
 from .tiny_models import backbone, causal_lm, default_backbone, logits_after, random_ids
 
 PLACEMENTS = ("in_place", "inserted", "inserted_copy")
-# Keys and values of the tiny models are below 10 in size; fp32 differs between batch sizes by the order of its sums.
+# Keys and values of the tiny models reach 7 in size; fp32 differs between batch sizes by the order of its sums.
 TINY = 5e-5
 
 
@@ -227,8 +227,8 @@ def test_a_batch_gives_the_slots_of_each_alone_on_the_default_model(placement: s
         model.encode(text) for text in ("Skagen has a lighthouse. " * 8, "Yes.", "Anna Holm kept a diary there. ")
     ]
     for chunk, slots in zip(chunks, made.compress(chunks), strict=True):
-        # Its keys reach 25 in size.
-        assert_same(slots, made.compress([chunk])[0], 2e-3)
+        # Its keys reach 20 in size.
+        assert_same(slots, made.compress([chunk])[0], 5e-4)
 
 
 def test_untrained_slots_in_place_help_the_default_model_to_read_on() -> None:

@@ -28,8 +28,8 @@ TEXTS = (
     "The diary of Anna Holm was sold to a museum in Aalborg.",
     "A museum in Aalborg shows ships.",
 )
-# Logits of the gate are below 20 in size; fp32 differs between batch sizes by the order of its sums.
-TINY = 1e-3
+# fp32 differs between batch sizes by the order of its sums.
+TINY = 2e-4
 
 
 def note(text: str) -> Note:
@@ -153,7 +153,8 @@ def test_notes_change_the_scores_and_the_nearest_note_counts(embedder: Embedder,
     cosines = (embedder.embed(TEXTS) @ queries.T).max(axis=1)
     expected = 1 / (1 + np.exp(-SIMILARITY_SLOPE * (cosines - SIMILARITY_MIDPOINT)))
     found = gate.probabilities(QUESTION, memory, index)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    # Embedded one at a time and together: in bf16 the last digits differ.
+    np.testing.assert_allclose(found, expected, atol=5e-3)
     assert found[2] > gate.probabilities(QUESTION, EMPTY, index)[2]
 
 
@@ -222,8 +223,8 @@ def test_equal_probabilities_open_from_the_front() -> None:
 
 
 def test_reading_ends_after_the_most_steps() -> None:
-    assert opened(scan_over(WrittenGate([0.9] * 5), top_k=2, max_steps=2)) == ["0", "1"]
-    assert opened(scan_over(WrittenGate([0.9] * 5), top_k=3, max_steps=3)) == ["0", "1", "2"]
+    assert opened(scan_over(WrittenGate([0.9] * 5), max_steps=2)) == ["0", "1"]
+    assert opened(scan_over(WrittenGate([0.9] * 5), max_steps=4)) == ["0", "1", "2", "3"]
 
 
 def test_the_scan_never_turns_back_by_itself() -> None:

@@ -181,7 +181,7 @@ def test_an_unknown_namespace_is_refused_naming_those_there_are(reference_engine
 
 def test_a_question_longer_than_the_context_is_refused(reference_engine: Engine) -> None:
     with pytest.raises(InputError, match="positions"):
-        reference_engine.ask("What is pass? " * 2500)
+        reference_engine.ask("What is pass? " * 2500, settings=RecallSettings(threshold=0))
 
 
 def test_reading_stops_at_max_steps(reference_engine: Engine) -> None:
