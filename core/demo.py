@@ -28,8 +28,8 @@ CHAPTERS = (
 
 QUESTIONS = (
     "What is a class decorator?",
-    "How does str.title() find words?",
-    "What does the finder return?",
+    "What does str.isdigit return?",
+    "What is sys.path used for?",
 )
 
 

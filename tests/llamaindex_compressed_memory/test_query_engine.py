@@ -67,7 +67,7 @@ def test_nothing_opens(bank):
 
 
 def test_documents_keep_their_ids_and_the_bank_its_encodings(engine, bank):
-    again = [Document(text=text, doc_id=name) for name, text in TEXTS.items()]
+    again = [Document(text=text, doc_id=name, metadata={"kind": "statement"}) for name, text in TEXTS.items()]
     reopened = CompressedMemoryQueryEngine.from_documents(again, bank=bank, settings=SETTINGS)
     assert [name for name, *_ in reopened._engine.bank.documents("default")] == list(TEXTS)
     assert reopened.retrieve(QueryBundle(QUESTION)) == engine.retrieve(QueryBundle(QUESTION))
