@@ -1,6 +1,7 @@
 """The base model: any Hugging Face decoder with plain rotary embeddings, unmodified, and its adapters."""
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,11 @@ Role = Literal["compressor", "gate", "reasoner"]
 ROLES: tuple[Role, ...] = ("compressor", "gate", "reasoner")
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+# On a CPU, PyTorch and oneDNN keep a compiled kernel for each of the last 1,024 shapes of a matrix product, and
+# texts come in all lengths: that made a long ingest grow by hundreds of megabytes. A pass needs about ten.
+for _variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(_variable, "32")
+
 _ROPE_TYPES = ("default", "linear", "llama3")  # a fixed turn for each position: what re-rotation assumes
 
 
