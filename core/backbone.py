@@ -226,6 +226,11 @@ class Backbone:
         """Roles that have an adapter."""
         return tuple(role for role in ROLES if self._peft and role in self._peft.peft_config)
 
+    @property
+    def trained(self) -> tuple[Role, ...]:
+        """Roles whose adapter gradients may reach."""
+        return tuple(role for role in self.adapters if role in self._trainable)
+
     @contextmanager
     def using(self, role: Role | None) -> Iterator[None]:
         """Turn the adapter of ``role`` on, or all off where it has none or is ``None``; undone on leaving."""

@@ -56,6 +56,14 @@ def empty_prefix(batch: int, device: torch.device) -> Prefix:
     return Prefix(DynamicCache(), nothing, torch.zeros(batch, dtype=torch.long, device=device))
 
 
+def expand_prefix(prefix: Prefix, rows: int) -> Prefix:
+    """Return a prefix of one row as one of ``rows`` equal rows; the gradient flows through."""
+    cache = DynamicCache()
+    for number, layer in enumerate(prefix.cache.layers):
+        cache.update(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), number)
+    return Prefix(cache, prefix.mask.expand(rows, -1), prefix.next_positions.expand(rows))
+
+
 def gather_slots(cache: DynamicCache, row: int, positions: Tensor, span: int) -> Slots:
     """Take the slots at ``positions`` (int64 [slots]) of batch row ``row`` out of ``cache``.
 

@@ -14,7 +14,9 @@ Ratio = Literal[1, 2, 4, 8, 16]
 DEFAULT_NAMESPACE = "default"
 
 
-class _Settings(BaseModel):
+class CheckedSettings(BaseModel):
+    """Frozen settings whose errors name the value that was given."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def __init__(self, **values: object) -> None:
@@ -27,7 +29,7 @@ class _Settings(BaseModel):
             raise InputError(f"{type(self).__name__}: {problems}") from None
 
 
-_SettingsT = TypeVar("_SettingsT", bound=_Settings)
+_SettingsT = TypeVar("_SettingsT", bound=CheckedSettings)
 
 
 def replaced(settings: _SettingsT, **changes: object) -> _SettingsT:
@@ -39,7 +41,7 @@ def replaced(settings: _SettingsT, **changes: object) -> _SettingsT:
     return type(settings)(**{**settings.model_dump(), **changes})
 
 
-class CompressionSettings(_Settings):
+class CompressionSettings(CheckedSettings):
     """How text becomes slots. Part of a bank's fingerprint: one bank, one of these."""
 
     chunk_tokens: Annotated[int, Field(ge=16, le=4096)] = 1024
@@ -54,7 +56,7 @@ class CompressionSettings(_Settings):
     """First tokens of a chunk that are kept beside the slots (the attention sink, arXiv 2309.17453)."""
 
 
-class RecallSettings(_Settings):
+class RecallSettings(CheckedSettings):
     """How a question is answered from a bank."""
 
     form: Form | None = None

@@ -1,0 +1,1 @@
+"""Trains compressor, reasoner and gate: ``python -m core.training``."""

@@ -1,0 +1,190 @@
+"""What the supervised warm start is shown: turns of the recall loop with the replies they should have had.
+
+A lesson is a text with several turns that read it, or several turns that answer from notes, so that
+what the turns have in common is read once. Everything is drawn from the questions by (seed, index):
+the same lesson on every machine, in every process, after every resumption.
+
+Targets point at a sentence by its first words. The reasoner's notes are the document's own
+sentences anyway (:func:`core.working_memory.find_evidence`), so nothing is lost, a reply is three
+times as short, and names need not survive compression to the letter.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from random import Random
+
+from ..errors import InputError
+from ..prompts import ANSWER_OPENING, UPDATE_OPENING, answer_prompt, update_prompt
+from ..questions import Paragraph, Question
+from ..settings import Form
+
+POINTER_WORDS = 10
+"""First words of a sentence that a target copies."""
+_NOTHING = "none"
+_ANSWERS_IN_LESSON = 8
+_TEXT_WORDS = {"raw": (90, 180), "compressed": (90, 180, 350, 700)}
+"""Words of a lesson's text: of two passages of 128 tokens, or of chunks up to 1,024."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One exchange: what the reasoner is shown, and what it should write."""
+
+    user: str
+    opening: str
+    """The begun reply; ``target`` follows it."""
+    target: str
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Turns that are read together."""
+
+    chunk: str | None
+    """Text that is open as slots before every turn; ``None``: nothing is."""
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A question as one text sees it."""
+
+    question: str
+    notes: tuple[str, ...]
+    sentences: tuple[str, ...]
+    """To be noted; empty where the text does not help."""
+    recall: str | None = None
+
+
+class Lessons:
+    """An endless, seeded sequence of lessons: every paragraph once before any comes again."""
+
+    def __init__(self, questions: Sequence[Question], form: Form, seed: int) -> None:
+        """
+        Args:
+            questions: those with one gold paragraph are grouped by it, in the order they come.
+            form: whether texts are shown in the prompt or opened as slots.
+
+        Raises:
+            InputError: there is nothing to learn from.
+        """
+        usable = [q for q in questions if q.gold and q.gold[0].supporting]
+        if len(usable) < 2:
+            raise InputError(f"{len(usable)} questions with supporting sentences: give at least two, see --data")
+        single = [q for q in usable if len(q.gold) == 1]
+        self._by_paragraph = [list(group) for _, group in groupby(single, key=lambda q: q.gold[0].text)]
+        self._multi = [q for q in usable if len(q.gold) > 1]
+        self._all = usable
+        self._form: Form = form
+        self._seed = seed
+        answers = [("answers", i) for i in range(0, len(usable), _ANSWERS_IN_LESSON)]
+        self._plans = [
+            *(("paragraph", i) for i in range(len(self._by_paragraph))),
+            *(("hops", i) for i in range(len(self._multi))),
+            *answers,
+        ]
+
+    def __len__(self) -> int:
+        """Lessons in one pass over the questions."""
+        return len(self._plans)
+
+    def at(self, index: int) -> Lesson:
+        """Return lesson ``index``; any index from 0 on has one."""
+        epoch, place = divmod(index, len(self._plans))
+        kind, item = Random(f"{self._seed}:{epoch}").sample(self._plans, len(self._plans))[place]
+        random = Random(f"{self._seed}:{epoch}:{kind}:{item}")
+        if kind == "answers":
+            # The order of answers is drawn anew in each pass.
+            chosen = Random(f"{self._seed}:{epoch}:answers").sample(self._all, len(self._all))
+            return Lesson(None, tuple(self._answer(q, random) for q in chosen[item : item + _ANSWERS_IN_LESSON]))
+        if kind == "paragraph":
+            return self._paragraph(item, random)
+        return self._hops(self._multi[item], random)
+
+    def _paragraph(self, item: int, random: Random) -> Lesson:
+        """Questions on one paragraph, among others of its neighbourhood; and one that nothing here answers."""
+        groups = self._by_paragraph
+        # Neighbours are of the same article where a file holds articles whole: the hardest to tell apart.
+        near = [groups[i] for i in (item - 1, item + 1) if 0 <= i < len(groups)]
+        far = groups[random.randrange(len(groups))]
+        other = random.choice(near) if near and random.random() < 0.6 else far
+        paragraphs = [groups[item][0].gold[0]]
+        stranger = random.choice(random.choice(near) if near else far)
+        if other is not groups[item] and len(groups[item]) == 1:
+            paragraphs.append(other[0].gold[0])  # a lone question is joined by another
+        text, shown = self._text(paragraphs, [p for g in (*near, far) for p in g[0].gold], random)
+        asked = [q for group in (groups[item], other) for q in group[:8] if q.gold[0].text in shown]
+        wanted = [_Wanted(q.question, self._noise(random), q.gold[0].supporting) for q in asked]
+        if stranger.gold[0].text not in shown:
+            wanted.append(_Wanted(stranger.question, self._noise(random), ()))
+        return self._lesson(text, wanted)
+
+    def _hops(self, question: Question, random: Random) -> Lesson:
+        """One of a question's gold paragraphs, with and without what the others say noted before."""
+        gold = list(question.gold)
+        random.shuffle(gold)
+        here, *others = gold
+        others = [p for p in others if p.text != here.text]
+        distractors = [p for p in question.paragraphs if not p.support]
+        random.shuffle(distractors)
+        if not distractors:
+            distractors = [random.choice(self._all).gold[0]]
+        text, _ = self._text([here], [p for p in distractors if p.text != here.text], random)
+        missing = [p.title for p in others if p.title and any(p.title in s for s in here.supporting)]
+        known = tuple(sentence for p in others for sentence in p.supporting)
+        wanted = [_Wanted(question.question, (), here.supporting, missing[0] if missing else None)]
+        if known:
+            wanted.append(_Wanted(question.question, known[:4], here.supporting))
+        stranger = random.choice(self._all)
+        if stranger.gold[0].text not in text:
+            wanted.append(_Wanted(stranger.question, self._noise(random), ()))
+        return self._lesson(text, wanted)
+
+    def _answer(self, question: Question, random: Random) -> Turn:
+        notes = [sentence for p in question.gold for sentence in p.supporting][:6]
+        strangers = random.sample(self._all, 2)
+        noise = [random.choice(q.gold[0].supporting) for q in strangers][: random.randrange(3)]
+        mixed = list(dict.fromkeys(notes + noise))
+        if random.random() < 0.5:
+            random.shuffle(mixed)
+        return Turn(answer_prompt(question.question, mixed, ()), ANSWER_OPENING, f"{question.answers[0]}</answer>")
+
+    def _noise(self, random: Random) -> tuple[str, ...]:
+        """A note that does not matter, now and then: memory is seldom only what is needed."""
+        if random.random() < 0.7:
+            return ()
+        return (random.choice(random.choice(self._all).gold[0].supporting),)
+
+    def _text(self, needed: Sequence[Paragraph], fill: Sequence[Paragraph], random: Random) -> tuple[str, set[str]]:
+        """Join the ``needed`` paragraphs and as many others as the drawn length has room for, in any order."""
+        room = random.choice(_TEXT_WORDS[self._form]) - sum(len(p.text.split()) for p in needed)
+        chosen = list(needed)
+        strangers = (random.choice(self._all).gold[0] for _ in range(32))
+        for paragraph in (*fill, *strangers):
+            words = len(paragraph.text.split())
+            if words <= room and all(paragraph.text != p.text for p in chosen):
+                chosen.append(paragraph)
+                room -= words
+        random.shuffle(chosen)
+        titled = random.random() < 0.5
+        text = "\n\n".join(p.document if titled else p.text for p in chosen)
+        return text, {p.text for p in chosen}
+
+    def _lesson(self, text: str, wanted: Sequence[_Wanted]) -> Lesson:
+        shown = text if self._form == "raw" else None
+        turns = tuple(
+            Turn(update_prompt(w.question, w.notes, (), shown), UPDATE_OPENING, _update_target(w)) for w in wanted
+        )
+        return Lesson(None if self._form == "raw" else text, turns)
+
+
+def _update_target(wanted: _Wanted) -> str:
+    lines = [pointer(sentence) for sentence in wanted.sentences[:3]] or [_NOTHING]
+    recall = f"<recall>{wanted.recall}</recall>" if wanted.recall else ""
+    return "\n".join(lines) + "</update>" + recall
+
+
+def pointer(sentence: str) -> str:
+    """Return the first words of ``sentence``, which name it among its neighbours."""
+    return " ".join(sentence.split()[:POINTER_WORDS])

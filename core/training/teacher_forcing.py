@@ -1,0 +1,77 @@
+"""The probability of written tokens, with gradient: what a supervised loss and a policy gradient are made of.
+
+Turns over the same chunk begin alike. Their common beginning is read once, as a prefix that every turn's
+rest attends to, which for a lesson of eight turns saves about two thirds of the tokens and changes no result.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from ..backbone import Backbone, Role
+from ..kv_cache import Prefix, Slots, empty_prefix, expand_prefix, open_slots
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt and what was written, or should be, after it."""
+
+    prompt: tuple[int, ...]
+    target: tuple[int, ...]
+
+
+def target_log_probs(
+    backbone: Backbone, rows: Sequence[Row], slots: Slots | None = None, role: Role | None = "reasoner"
+) -> list[Tensor]:
+    """Return log p of each row's target tokens, float32 [target tokens] for each row.
+
+    Args:
+        rows: read after the same ``slots``; none of prompts and targets may be empty.
+        slots: of the chunk that is open, with gradient where the compressor is to learn.
+        role: whose adapter reads.
+    """
+    device = backbone.device
+    shared = common_beginning([row.prompt for row in rows])
+    with backbone.using(role):
+        prefix = _opened(backbone, slots)
+        if shared:
+            ids = torch.tensor([rows[0].prompt[:shared]], device=device)
+            positions = prefix.next_positions[:, None] + torch.arange(shared, device=device)
+            mask = torch.cat((prefix.mask, torch.ones_like(ids)), dim=1)
+            _, prefix = backbone.hidden(ids, mask, positions, prefix)
+        prefix = expand_prefix(prefix, len(rows))
+        # The last target token predicts nothing, so it is not read.
+        rests = [[*row.prompt[shared:], *row.target[:-1]] for row in rows]
+        longest = max(map(len, rests))
+        ids = torch.tensor([rest + [0] * (longest - len(rest)) for rest in rests], device=device)
+        mask = torch.tensor([[1] * len(rest) + [0] * (longest - len(rest)) for rest in rests], device=device)
+        positions = prefix.next_positions[:, None] + torch.arange(longest, device=device)
+        hidden, _ = backbone.hidden(ids, torch.cat((prefix.mask, mask), dim=1), positions, prefix)
+        # Only what predicts a target goes through the head, which is a fifth of a small model.
+        starts = [len(row.prompt) - shared - 1 for row in rows]
+        predicting = torch.cat(
+            [
+                hidden[i, start : start + len(row.target)]
+                for i, (row, start) in enumerate(zip(rows, starts, strict=True))
+            ]
+        )
+        logits = backbone.logits(predicting).float()
+    targets = torch.tensor([token for row in rows for token in row.target], device=device)
+    chosen = log_softmax(logits, dim=-1).gather(1, targets[:, None]).squeeze(1)
+    return list(chosen.split([len(row.target) for row in rows]))
+
+
+def common_beginning(prompts: Sequence[Sequence[int]]) -> int:
+    """Return how many first tokens all ``prompts`` share, leaving each at least its last."""
+    same = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False)))
+    return min(same, min(map(len, prompts)) - 1)
+
+
+def _opened(backbone: Backbone, slots: Slots | None) -> Prefix:
+    if slots is None:
+        return empty_prefix(1, backbone.device)
+    return open_slots([[slots]], backbone.inverse_frequencies, device=backbone.device, dtype=backbone.dtype)
