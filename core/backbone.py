@@ -31,7 +31,8 @@ ROLES: tuple[Role, ...] = ("compressor", "gate", "reasoner")
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 # On a CPU, PyTorch and oneDNN keep a compiled kernel for each of the last 1,024 shapes of a matrix product, and
-# texts come in all lengths: that made a long ingest grow by hundreds of megabytes. A pass needs about ten.
+# texts come in all lengths: that made a long ingest grow by hundreds of megabytes. A pass needs about ten; training,
+# which needs hundreds, asks for more before it imports this.
 for _variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     os.environ.setdefault(_variable, "32")
 

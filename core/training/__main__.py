@@ -24,6 +24,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _ORDER: tuple[StageName, ...] = ("reasoner", "compressor", "rl", "gate")
 """What ``all`` does: each stage starts from the adapters of those before it."""
 
+_FORMS: dict[StageName, str] = {"reasoner": "raw", "compressor": "compressed", "rl": "compressed", "gate": "compressed"}
+
 
 @app.command()
 def train(
@@ -39,7 +41,10 @@ def train(
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 5e-4,
     warmup: Annotated[int, typer.Option(help="Steps over which it rises from 0.")] = 20,
     rank: Annotated[int, typer.Option(help="Rank of a new adapter.")] = 16,
-    form: Annotated[str, typer.Option(help="What the reasoner reads: raw or compressed.")] = "raw",
+    forms: Annotated[
+        str | None,
+        typer.Option(help="What the reasoner reads: raw, compressed, or raw,compressed. [default: by stage]"),
+    ] = None,
     placement: Annotated[str, typer.Option(help="in_place, inserted or inserted_copy.")] = "in_place",
     ratios: Annotated[str, typer.Option(help="Tokens for each slot to draw from.")] = "2,4,8,16",
     joint: Annotated[bool, typer.Option(help="Train the reasoner with the compressor.")] = True,
@@ -59,7 +64,7 @@ def train(
             learning_rate=learning_rate,
             warmup=warmup,
             rank=rank,
-            form=cast(Form, "compressed" if name == "compressor" else form),
+            forms=cast(tuple[Form, ...], tuple((forms or _FORMS[name]).split(","))),
             placement=cast(Placement, placement),
             ratios=cast(tuple[Ratio, ...], tuple(int(r) for r in ratios.split(","))),
             joint=joint,
@@ -97,7 +102,7 @@ def _stage(backbone: Backbone, settings: TrainingSettings, adapters: Path | None
     trained: dict[StageName, tuple[Role, ...]] = {
         "reasoner": ("reasoner",),
         "compressor": ("compressor", "reasoner") if settings.joint else ("compressor",),
-        "rl": ("compressor", "reasoner") if settings.form == "compressed" else ("reasoner",),
+        "rl": ("compressor", "reasoner") if "compressed" in settings.forms else ("reasoner",),
         "gate": ("gate",),
     }
     prepare_adapters(backbone, trained[settings.stage], settings.rank, adapters)

@@ -23,7 +23,7 @@ POINTER_WORDS = 10
 """First words of a sentence that a target copies."""
 _NOTHING = "none"
 _ANSWERS_IN_LESSON = 8
-_TEXT_WORDS = {"raw": (90, 180), "compressed": (90, 180, 350, 700)}
+_TEXT_WORDS: dict[Form, tuple[int, ...]] = {"raw": (90, 180), "compressed": (90, 180, 350, 700)}
 """Words of a lesson's text: of two passages of 128 tokens, or of chunks up to 1,024."""
 
 
@@ -60,11 +60,11 @@ class _Wanted:
 class Lessons:
     """An endless, seeded sequence of lessons: every paragraph once before any comes again."""
 
-    def __init__(self, questions: Sequence[Question], form: Form, seed: int) -> None:
+    def __init__(self, questions: Sequence[Question], forms: Sequence[Form], seed: int) -> None:
         """
         Args:
             questions: those with one gold paragraph are grouped by it, in the order they come.
-            form: whether texts are shown in the prompt or opened as slots.
+            forms: whether texts are shown in the prompt or opened as slots; drawn for each lesson.
 
         Raises:
             InputError: there is nothing to learn from.
@@ -76,7 +76,7 @@ class Lessons:
         self._by_paragraph = [list(group) for _, group in groupby(single, key=lambda q: q.gold[0].text)]
         self._multi = [q for q in usable if len(q.gold) > 1]
         self._all = usable
-        self._form: Form = form
+        self._forms = tuple(forms)
         self._seed = seed
         answers = [("answers", i) for i in range(0, len(usable), _ANSWERS_IN_LESSON)]
         self._plans = [
@@ -113,12 +113,13 @@ class Lessons:
         stranger = random.choice(random.choice(near) if near else far)
         if other is not groups[item] and len(groups[item]) == 1:
             paragraphs.append(other[0].gold[0])  # a lone question is joined by another
-        text, shown = self._text(paragraphs, [p for g in (*near, far) for p in g[0].gold], random)
+        form = random.choice(self._forms)
+        text, shown = self._text(paragraphs, [p for g in (*near, far) for p in g[0].gold], form, random)
         asked = [q for group in (groups[item], other) for q in group[:8] if q.gold[0].text in shown]
         wanted = [_Wanted(q.question, self._noise(random), q.gold[0].supporting) for q in asked]
         if stranger.gold[0].text not in shown:
             wanted.append(_Wanted(stranger.question, self._noise(random), ()))
-        return self._lesson(text, wanted)
+        return _lesson(text, wanted, form)
 
     def _hops(self, question: Question, random: Random) -> Lesson:
         """One of a question's gold paragraphs, with and without what the others say noted before."""
@@ -130,7 +131,8 @@ class Lessons:
         random.shuffle(distractors)
         if not distractors:
             distractors = [random.choice(self._all).gold[0]]
-        text, _ = self._text([here], [p for p in distractors if p.text != here.text], random)
+        form = random.choice(self._forms)
+        text, _ = self._text([here], [p for p in distractors if p.text != here.text], form, random)
         missing = [p.title for p in others if p.title and any(p.title in s for s in here.supporting)]
         known = tuple(sentence for p in others for sentence in p.supporting)
         wanted = [_Wanted(question.question, (), here.supporting, missing[0] if missing else None)]
@@ -139,7 +141,7 @@ class Lessons:
         stranger = random.choice(self._all)
         if stranger.gold[0].text not in text:
             wanted.append(_Wanted(stranger.question, self._noise(random), ()))
-        return self._lesson(text, wanted)
+        return _lesson(text, wanted, form)
 
     def _answer(self, question: Question, random: Random) -> Turn:
         notes = [sentence for p in question.gold for sentence in p.supporting][:6]
@@ -156,9 +158,11 @@ class Lessons:
             return ()
         return (random.choice(random.choice(self._all).gold[0].supporting),)
 
-    def _text(self, needed: Sequence[Paragraph], fill: Sequence[Paragraph], random: Random) -> tuple[str, set[str]]:
+    def _text(
+        self, needed: Sequence[Paragraph], fill: Sequence[Paragraph], form: Form, random: Random
+    ) -> tuple[str, set[str]]:
         """Join the ``needed`` paragraphs and as many others as the drawn length has room for, in any order."""
-        room = random.choice(_TEXT_WORDS[self._form]) - sum(len(p.text.split()) for p in needed)
+        room = random.choice(_TEXT_WORDS[form]) - sum(len(p.text.split()) for p in needed)
         chosen = list(needed)
         strangers = (random.choice(self._all).gold[0] for _ in range(32))
         for paragraph in (*fill, *strangers):
@@ -171,12 +175,13 @@ class Lessons:
         text = "\n\n".join(p.document if titled else p.text for p in chosen)
         return text, {p.text for p in chosen}
 
-    def _lesson(self, text: str, wanted: Sequence[_Wanted]) -> Lesson:
-        shown = text if self._form == "raw" else None
-        turns = tuple(
-            Turn(update_prompt(w.question, w.notes, (), shown), UPDATE_OPENING, _update_target(w)) for w in wanted
-        )
-        return Lesson(None if self._form == "raw" else text, turns)
+
+def _lesson(text: str, wanted: Sequence[_Wanted], form: Form) -> Lesson:
+    shown = text if form == "raw" else None
+    turns = tuple(
+        Turn(update_prompt(w.question, w.notes, (), shown), UPDATE_OPENING, _update_target(w)) for w in wanted
+    )
+    return Lesson(None if form == "raw" else text, turns)
 
 
 def _update_target(wanted: _Wanted) -> str:

@@ -24,11 +24,11 @@ class TrainingSettings(CheckedSettings):
     """Steps over which the learning rate rises from 0."""
     rank: Annotated[int, Field(ge=1)] = 16
     """Of a LoRA adapter made anew; its alpha is twice that."""
-    form: Form = "raw"
-    """What the reasoner reads while it is trained."""
+    forms: tuple[Form, ...] = ("raw",)
+    """What the reasoner reads while it is trained; drawn for each lesson."""
     placement: Placement = "in_place"
-    ratios: tuple[Ratio, ...] = (2, 4, 8, 16)
-    """α is drawn from these for each lesson (LycheeMemory, section 3.1)."""
+    ratios: Annotated[tuple[Ratio, ...], Field(min_length=1)] = (2, 4, 8, 16)
+    """α is drawn from these for each lesson (LycheeMemory, section 3.1); one named twice comes twice as often."""
     joint: bool = True
     """Whether the compressor stage trains the reasoner with it; the paper keeps the reader fixed."""
     clip: Annotated[float, Field(gt=0)] = 1.0

@@ -25,7 +25,7 @@ from .settings import TrainingSettings
 from .stage import Stage
 from .teacher_forcing import Row, target_log_probs
 
-_HELD_OUT_LESSONS = 24
+_HELD_OUT_LESSONS = 12
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Supervised(Stage[Piece]):
         self.__dict__["backbone"] = backbone
         self.backbone: Backbone
         self.settings = settings
-        self._lessons = Lessons(material.train, settings.form, settings.seed)
-        self._held_out = Lessons(material.held_out, settings.form, 0)
+        self._lessons = Lessons(material.train, settings.forms, settings.seed)
+        self._held_out = {form: Lessons(material.held_out, (form,), 0) for form in dict.fromkeys(settings.forms)}
         self.compressor = Compressor(backbone, CompressionSettings(ratio=4, placement=settings.placement))
 
     def work(self, step: int, process: int, processes: int) -> Sequence[Piece]:
@@ -67,9 +67,8 @@ class Supervised(Stage[Piece]):
         return loss / piece.tokens_in_step, {"tokens": float(tokens)}
 
     def evaluate(self) -> dict[str, float]:
-        """Return the loss of a target token on lessons from questions that are held out."""
-        losses = [self._loss(self._held_out.at(i), 4) for i in range(min(_HELD_OUT_LESSONS, len(self._held_out)))]
-        return {"loss": float(sum(loss for loss, _ in losses)) / sum(tokens for _, tokens in losses)}
+        """Return the loss of a target token on held-out questions, for each form, slots at α = 4."""
+        return {f"loss_{form}": self._mean_loss(lessons) for form, lessons in self._held_out.items()}
 
     def save(self, folder: Path) -> None:
         """Write the adapters that were trained, and the memory embedding where there is one."""
@@ -81,6 +80,10 @@ class Supervised(Stage[Piece]):
         slots = self._slots(lesson.chunk, ratio) if lesson.chunk is not None else None
         found = torch.cat(target_log_probs(self.backbone, rows, slots))
         return -found.sum(), len(found)
+
+    def _mean_loss(self, lessons: Lessons) -> float:
+        losses = [self._loss(lessons.at(i), 4) for i in range(min(_HELD_OUT_LESSONS, len(lessons)))]
+        return float(sum(loss for loss, _ in losses)) / sum(tokens for _, tokens in losses)
 
     def _slots(self, text: str, ratio: Ratio) -> Slots:
         self.compressor.settings = CompressionSettings(ratio=ratio, placement=self.settings.placement)

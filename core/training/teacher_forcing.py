@@ -15,6 +15,9 @@ from torch.nn.functional import log_softmax
 from ..backbone import Backbone, Role
 from ..kv_cache import Prefix, Slots, empty_prefix, expand_prefix, open_slots
 
+_BLOCK = 32
+"""Lengths are multiples of this, because a CPU compiles its kernels anew for each shape it has not met."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -35,7 +38,7 @@ def target_log_probs(
         role: whose adapter reads.
     """
     device = backbone.device
-    shared = common_beginning([row.prompt for row in rows])
+    shared = common_beginning([row.prompt for row in rows]) // _BLOCK * _BLOCK
     with backbone.using(role):
         prefix = _opened(backbone, slots)
         if shared:
@@ -46,7 +49,7 @@ def target_log_probs(
         prefix = expand_prefix(prefix, len(rows))
         # The last target token predicts nothing, so it is not read.
         rests = [[*row.prompt[shared:], *row.target[:-1]] for row in rows]
-        longest = max(map(len, rests))
+        longest = -(-max(map(len, rests)) // _BLOCK) * _BLOCK
         ids = torch.tensor([rest + [0] * (longest - len(rest)) for rest in rests], device=device)
         mask = torch.tensor([[1] * len(rest) + [0] * (longest - len(rest)) for rest in rests], device=device)
         positions = prefix.next_positions[:, None] + torch.arange(longest, device=device)
