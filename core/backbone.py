@@ -5,12 +5,14 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-from peft import LoraConfig, PeftModel, load_peft_weights, set_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -80,6 +82,20 @@ def best_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
+_MERGED_PARAMETERS = 500_000_000
+"""Up to this size a copy of the weights is kept for each adapter in use: unmerged, a small base spends a third of
+a pass on adapters, and a large one has no room for copies."""
+
+
+@dataclass(frozen=True)
+class _Merged:
+    """An adapter in use, added to the weights it changes."""
+
+    weights: dict[nn.Linear, Tensor]
+    base: dict[nn.Linear, Tensor]
+    fingerprint: str
+
+
 class Backbone:
     """A base model, its tokenizer and up to three adapters, of which one is on at a time.
 
@@ -98,8 +114,10 @@ class Backbone:
         self._peft: PeftModel | None = None
         self._trainable: set[str] = set()
         self._active: Role | None = None
+        self._merged: dict[Role, _Merged] = {}
         self._lock = threading.RLock()
-        self._base_fingerprint = _hash_tensors(causal_lm.state_dict())
+        self._base_parameters = sum(p.numel() for p in causal_lm.parameters())
+        self.base_fingerprint = _hash_tensors(causal_lm.state_dict())[:16]
 
     @classmethod
     def load(
@@ -225,7 +243,7 @@ class Backbone:
     @property
     def adapters(self) -> tuple[Role, ...]:
         """Roles that have an adapter."""
-        return tuple(role for role in ROLES if self._peft and role in self._peft.peft_config)
+        return tuple(role for role in ROLES if role in self._merged or (self._peft and role in self._peft.peft_config))
 
     @property
     def trained(self) -> tuple[Role, ...]:
@@ -251,23 +269,44 @@ class Backbone:
         self._trainable.add(role)
         self._restore_gradients()
 
-    def load_adapter(self, role: Role, folder: Path) -> None:
-        """Load the adapter of ``role`` from a folder as ``peft`` writes it, for use and not for training.
+    def load_adapter(self, role: Role, folder: Path, *, trainable: bool = False) -> None:
+        """Load the adapter of ``role`` from a folder as ``peft`` writes it.
+
+        Args:
+            trainable: whether it is to be trained further, in fp32; else it is only used, and merged
+                into a copy of the weights where the base is small.
 
         Raises:
-            WeightsError: the folder holds no adapter.
+            InputError: the role has an adapter already.
+            WeightsError: the folder holds no adapter, or one for another model.
         """
+        if role in self.adapters:
+            raise InputError(f"role {role!r} has an adapter already")
         if not (folder / "adapter_model.safetensors").is_file():
             raise WeightsError(f"no adapter at {folder}: it needs adapter_config.json and adapter_model.safetensors")
         self._inject(role, LoraConfig.from_pretrained(str(folder)))
-        set_peft_model_state_dict(self._peft, load_peft_weights(str(folder), device=str(self.device)), role)
+        try:
+            weights = load_peft_weights(str(folder), device=str(self.device))
+            set_peft_model_state_dict(self._peft, weights, role)
+        except RuntimeError as error:
+            raise WeightsError(f"the adapter at {folder} is not for {self.name}: {error}") from error
+        if trainable:
+            self._trainable.add(role)
+        elif self._base_parameters <= _MERGED_PARAMETERS:
+            self._merge(role)
         self._restore_gradients()
 
     def save_adapter(self, role: Role, folder: Path) -> None:
-        """Write the adapter of ``role`` into ``folder`` as ``peft`` does, in safetensors."""
-        if self._peft is None or role not in self.adapters:
-            raise InputError(f"role {role!r} has no adapter to save; there are: {', '.join(self.adapters) or 'none'}")
-        self._peft.save_pretrained(str(folder), selected_adapters=[role])
+        """Write the adapter of ``role`` into ``folder``/``role`` as ``peft`` reads it, bf16, in safetensors."""
+        if self._peft is None or role not in self._peft.peft_config:
+            there = ", ".join(self._peft.peft_config) if self._peft else ""
+            raise InputError(f"role {role!r} has no adapter to save; there are: {there or 'none'}")
+        tensors = get_peft_model_state_dict(self._peft, adapter_name=role)
+        target = folder / role
+        target.mkdir(parents=True, exist_ok=True)
+        self._peft.peft_config[role].save_pretrained(str(target))
+        halved = {name: value.detach().to("cpu", torch.bfloat16).contiguous() for name, value in tensors.items()}
+        save_file(halved, target / "adapter_model.safetensors")
 
     def adapter_parameters(self, role: Role) -> list[nn.Parameter]:
         """Return the parameters of the adapter of ``role``."""
@@ -286,10 +325,14 @@ class Backbone:
         self._activate(self._active)
 
     def _activate(self, role: Role | None) -> None:
+        if self._active in self._merged:
+            _point(self._merged[self._active].base)
         self._active = role
+        if role in self._merged:
+            _point(self._merged[role].weights)
         if self._peft is None:
             return
-        if role in self.adapters:
+        if role in self._peft.peft_config:
             self._peft.base_model.enable_adapter_layers()
             self._peft.set_adapter(role)
         else:
@@ -299,18 +342,43 @@ class Backbone:
     def _restore_gradients(self) -> None:
         # peft turns requires_grad off for every adapter that is not on, which would freeze the
         # compressor while the reasoner's loss is computed.
-        for role in self.adapters:
+        for role in self._peft.peft_config if self._peft else ():
             for parameter in self.adapter_parameters(role):
                 parameter.requires_grad_(role in self._trainable)
 
+    def _merge(self, role: Role) -> None:
+        """Keep the adapter as weights to point the base's layers at, and take it out of the layers' way."""
+        print_ = self.fingerprint(role)
+        weights, base = {}, {}
+        for layer in self.causal_lm.modules():
+            if isinstance(layer, LoraLayer) and role in layer.scaling:
+                linear = layer.get_base_layer()
+                base[linear] = linear.weight.data
+                merged = linear.weight.data.float() + layer.get_delta_weight(role).float()
+                weights[linear] = merged.to(linear.weight.dtype)
+        assert self._peft is not None  # noqa: S101 - the role was injected
+        if list(self._peft.peft_config) == [role]:
+            self._peft.unload()
+            self._peft = None
+        else:
+            self._peft.delete_adapter(role)
+        self._merged[role] = _Merged(weights, base, print_)
+
     def fingerprint(self, role: Role) -> str:
         """Return 16 hex digits of what the base and the adapter of ``role`` compute with."""
+        if role in self._merged:
+            return self._merged[role].fingerprint
         weights = {n: p for n, p in self.causal_lm.named_parameters() if f".{role}." in n}
         # The same matrices scaled otherwise compute other slots.
         layers = (module for module in self.causal_lm.modules() if isinstance(module, LoraLayer))
         scales = [layer.scaling[role] for layer in layers if role in layer.scaling]
-        parts = f"{self._base_fingerprint}{_hash_tensors(weights)}{scales or ''}"
+        parts = f"{self.base_fingerprint}{_hash_tensors(weights)}{scales or ''}"
         return hashlib.sha256(parts.encode()).hexdigest()[:16]
+
+
+def _point(weights: Mapping[nn.Linear, Tensor]) -> None:
+    for linear, weight in weights.items():
+        linear.weight.data = weight
 
 
 def _hash_tensors(tensors: Mapping[str, Tensor]) -> str:

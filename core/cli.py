@@ -24,6 +24,12 @@ NamespaceOption = Annotated[str, typer.Option(help="Whose memory: nothing is sha
 ModelOption = Annotated[
     str | None, typer.Option(help="Folder or Hugging Face id; as the bank has it, else SmolLM2-135M-Instruct.")
 ]
+AdaptersOption = Annotated[
+    str | None,
+    typer.Option(
+        help="'default' (those that ship for the model), 'none', or a folder that training wrote; as the bank."
+    ),
+]
 
 
 @app.command()
@@ -34,7 +40,11 @@ def ingest(
     ratio: Annotated[int | None, typer.Option(help="Tokens for each slot: 1, 2, 4, 8 or 16. [default: 4]")] = None,
     chunk_tokens: Annotated[int | None, typer.Option(help="Most tokens in a chunk. [default: 1024]")] = None,
     placement: Annotated[str | None, typer.Option(help="in_place, inserted or inserted_copy.")] = None,
+    text_only: Annotated[
+        bool, typer.Option("--text-only", help="Encode no slots: far cheaper, and only the raw form can be asked.")
+    ] = False,
     model: ModelOption = None,
+    adapters: AdaptersOption = None,
 ) -> None:
     """Take documents into a memory bank. Interrupt it, run it again, and it goes on where it was."""
     from .readers import find_files, read_file
@@ -45,10 +55,15 @@ def ingest(
     from .engine import Engine, stored_compression
     from .settings import CompressionSettings, replaced
 
-    given = {"ratio": ratio, "chunk_tokens": chunk_tokens, "placement": placement}
+    given = {
+        "ratio": ratio,
+        "chunk_tokens": chunk_tokens,
+        "placement": placement,
+        "encode": False if text_only else None,
+    }
     changes = {name: value for name, value in given.items() if value is not None}
     compression = replaced(stored_compression(bank) or CompressionSettings(), **changes)
-    engine = Engine.open(bank, model=model, compression=compression)
+    engine = Engine.open(bank, model=model, compression=compression, adapters=adapters)
     try:
         _say(f"{_ingest_with_progress(engine, files, namespace)} Bank: {bank}")
     except KeyboardInterrupt:
@@ -68,6 +83,7 @@ def ask(
     threshold: Annotated[float | None, typer.Option(help="P(open) above which the gate opens a chunk.")] = None,
     callback: Annotated[bool, typer.Option(help="Whether passed-over chunks can be called back.")] = True,
     model: ModelOption = None,
+    adapters: AdaptersOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Answer a question from a memory bank, with sources."""
@@ -80,7 +96,7 @@ def ask(
         RecallSettings(), callback=callback, **{name: value for name, value in given.items() if value is not None}
     )
     check_question(question)
-    engine = Engine.open(bank, model=model, create=False)
+    engine = Engine.open(bank, model=model, adapters=adapters, create=False)
     from rich.console import Console
 
     from .recall import Step
@@ -140,7 +156,7 @@ def add_with_progress(
         TextColumn("Reading {task.fields[document]}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("characters, {task.fields[tokens]:,} tokens encoded"),
+        TextColumn("characters, {task.fields[tokens]:,} tokens taken in"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
@@ -158,7 +174,7 @@ def describe(report: "IngestReport") -> str:
     """Say in a sentence what an ingest did."""
     return (
         f"{report.documents} documents ({report.unchanged} unchanged): {report.chunks_encoded} chunks, "
-        f"{report.tokens_encoded:,} tokens encoded."
+        f"{report.tokens_encoded:,} tokens taken in."
     )
 
 

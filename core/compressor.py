@@ -5,15 +5,23 @@ what reading costs, and an untrained model already carries much. Inserted, a mem
 each group, as in the paper.
 """
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .adapters import read_card
 from .backbone import Backbone
-from .errors import InputError
+from .errors import InputError, WeightsError
 from .kv_cache import Slots, gather_slots
 from .settings import CompressionSettings
+
+MEMORY_EMBEDDING = Path("compressor", "memory_embedding.safetensors")
+"""Where a folder of adapters keeps the embedding of inserted memory tokens, named for their placement."""
 
 
 class Compressor(nn.Module):
@@ -40,6 +48,46 @@ class Compressor(nn.Module):
             row = backbone.embeddings.weight[backbone.tokenizer.eos_token_id].detach().float()
             start = row.clone() if settings.placement == "inserted" else torch.zeros_like(row)
             self.memory_embedding = nn.Parameter(start)
+
+    def save_memory_embedding(self, folder: Path) -> None:
+        """Write the memory embedding beside the adapters in ``folder``; in place there is none to write."""
+        if self.settings.placement == "in_place":
+            return
+        (folder / MEMORY_EMBEDDING).parent.mkdir(parents=True, exist_ok=True)
+        save_file({self.settings.placement: self.memory_embedding.detach().cpu()}, folder / MEMORY_EMBEDDING)
+
+    def load_memory_embedding(self, folder: Path) -> None:
+        """Take the memory embedding from beside the compressor's adapter in ``folder``.
+
+        It stays as it is where there is no such adapter, or one for another placement, which is not
+        loaded either (:func:`core.adapters.load_adapters`); in place needs none.
+
+        Raises:
+            WeightsError: it is missing, cannot be read, or is of another model.
+        """
+        if self.settings.placement == "in_place" or read_card(folder).placement != self.settings.placement:
+            return
+        if not (folder / "compressor").is_dir():
+            return
+        file = folder / MEMORY_EMBEDDING
+        try:
+            held = load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise WeightsError(f"{file} cannot be read ({error}): it belongs beside the adapter") from error
+        found = {name: tuple(tensor.shape) for name, tensor in held.items()}
+        wanted = {self.settings.placement: tuple(self.memory_embedding.shape)}
+        if found != wanted:
+            raise WeightsError(f"{file} holds {found}, not {wanted}: it is of another model")
+        with torch.no_grad():
+            self.memory_embedding.copy_(held[self.settings.placement])
+
+    def fingerprint(self) -> str:
+        """Return hex digits of all weights that slots are made with."""
+        weights = self.backbone.fingerprint("compressor")
+        if self.settings.placement == "in_place":
+            return weights
+        embedding = self.memory_embedding.detach().cpu().numpy().tobytes()
+        return hashlib.sha256(weights.encode() + embedding).hexdigest()[:16]
 
     def compress(self, chunks: Sequence[Sequence[int]]) -> list[Slots]:
         """Encode chunks in one pass of the model, without gradient.

@@ -7,9 +7,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
+from .adapters import DEFAULT_ADAPTERS, NO_ADAPTERS, find_adapters, load_adapters
 from .backbone import Backbone
 from .compressor import Compressor
 from .embedder import Embedder
+from .errors import InputError
 from .gate import Scan, SimilarityGate
 from .generation import Generator
 from .ingest import Document, Ingest, IngestReport, Progress
@@ -17,7 +19,7 @@ from .memory_bank import CATALOGUE, Fingerprint, MemoryBank
 from .passage_index import StoredChunk
 from .reasoner import Reasoner
 from .recall import Answer, Recall, Step, Written, check_question
-from .settings import DEFAULT_NAMESPACE, CompressionSettings, Form, RecallSettings, replaced
+from .settings import DEFAULT_NAMESPACE, CompressionSettings, Form, Placement, RecallSettings, replaced
 from .weights import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from .working_memory import WorkingMemory
 
@@ -35,7 +37,14 @@ class OpenedChunk:
 
 
 # One copy of the weights in a process, however many banks are open.
-_backbone = lru_cache(maxsize=2)(Backbone.load)
+@lru_cache(maxsize=2)
+def _backbone(model: str, adapters: Path | None, placement: Placement) -> Backbone:
+    backbone = Backbone.load(model)
+    if adapters is not None:
+        load_adapters(backbone, adapters, placement)
+    return backbone
+
+
 _embedder = lru_cache(maxsize=2)(Embedder)
 
 
@@ -43,9 +52,17 @@ class Engine:
     """A bank with the model that encodes for it and reads from it. Safe to share between threads."""
 
     def __init__(
-        self, backbone: Backbone, embedder: Embedder, compression: CompressionSettings, bank: Path | None = None
+        self,
+        backbone: Backbone,
+        embedder: Embedder,
+        compression: CompressionSettings,
+        bank: Path | None = None,
+        adapters: str = NO_ADAPTERS,
     ) -> None:
         """Open the bank in directory ``bank``, or make it there; ``None`` keeps it in memory.
+
+        Args:
+            adapters: what ``backbone`` was given, as it was asked for: the bank remembers it.
 
         Raises:
             BankMismatchError: the bank was made with another model or other settings.
@@ -53,10 +70,13 @@ class Engine:
         """
         self.backbone, self.embedder = backbone, embedder
         self.compressor = Compressor(backbone, compression)
+        if folder := find_adapters(adapters, backbone.name):
+            self.compressor.load_memory_embedding(folder)
         self.bank = MemoryBank(
             Fingerprint(
                 model=backbone.name,
-                weights=backbone.fingerprint("compressor"),
+                weights=self.compressor.fingerprint(),
+                adapters=adapters,
                 embedder=embedder.name,
                 **compression.model_dump(),
             ),
@@ -71,6 +91,7 @@ class Engine:
         model: str | None = None,
         embedder: str | None = None,
         compression: CompressionSettings | None = None,
+        adapters: str | None = None,
         create: bool = True,
     ) -> "Engine":
         """Open a bank with models by name. What is not given is as the bank has it, else the default.
@@ -78,6 +99,7 @@ class Engine:
         Args:
             bank: a directory, made if it is not there; ``None`` keeps the bank in memory.
             model: see :func:`core.weights.resolve`.
+            adapters: ``"default"``, those that ship for the model; ``"none"``; or a folder that training wrote.
             create: whether a bank may be made; to ask only, say no, and a mistyped path is an error.
 
         Raises:
@@ -88,12 +110,15 @@ class Engine:
         if bank is not None and made is None and not create:
             MemoryBank(path=bank)  # says what is wrong with the place
         if made:
-            model, embedder = model or made.model, embedder or made.embedder
+            model, embedder, adapters = model or made.model, embedder or made.embedder, adapters or made.adapters
+        model, adapters = model or DEFAULT_MODEL, adapters or DEFAULT_ADAPTERS
+        compression = compression or stored_compression(bank) or CompressionSettings()
         return cls(
-            _backbone(model or DEFAULT_MODEL),
+            _backbone(model, find_adapters(adapters, model), compression.placement),
             _embedder(embedder or DEFAULT_EMBEDDER),
-            compression or stored_compression(bank) or CompressionSettings(),
+            compression,
             bank,
+            adapters,
         )
 
     def __enter__(self) -> Self:
@@ -145,7 +170,18 @@ class Engine:
         return [OpenedChunk(chunk, gate, self.bank.text(chunk.chunk_id)) for chunk, gate in ranked]
 
     def form(self, settings: RecallSettings) -> Form:
-        """Return the form of recall that ``settings`` lead to with this model."""
+        """Return the form of recall that ``settings`` lead to with this model and this bank.
+
+        Raises:
+            InputError: the compressed form is asked of a bank that keeps text only.
+        """
+        if not self.bank.fingerprint.encode:
+            if settings.form == "compressed":
+                raise InputError(
+                    f"form='compressed' reads slots, and bank {self.bank.path or 'in memory'} keeps text only: ask for "
+                    "form='raw', or ingest into another directory with encode=True"
+                )
+            return "raw"
         if settings.form:
             return settings.form
         if {"compressor", "reasoner"} <= set(self.backbone.adapters):

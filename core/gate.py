@@ -1,7 +1,7 @@
 """Decides which chunks are worth opening, given the question and what is known so far.
 
 Two gates give P(open): :class:`SimilarityGate` from embeddings alone, for every model from the first
-day; :class:`SlotGate` from the slots, once it is trained. :class:`Scan` turns probabilities into an order of reading.
+day; :class:`BankGate` from the slots, once one is trained. :class:`Scan` turns probabilities into an order of reading.
 """
 
 from typing import Protocol
@@ -9,23 +9,14 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from .backbone import Backbone
 from .embedder import Embedder
-from .generation import left_padded
-from .kv_cache import Slots, open_slots
 from .memory_bank import MemoryBank
 from .passage_index import PassageIndex, StoredChunk
 from .prompts import gate_prompt
 from .settings import RecallSettings
+from .slot_gate import SIMILARITY_MIDPOINT, SIMILARITY_SLOPE, ProbeGate, SlotGate
 from .working_memory import WorkingMemory
-
-SIMILARITY_SLOPE = 16.0
-"""Slope of a logistic regression of "holds a gold paragraph" on cosine similarity (docs/benchmarks.md, gate)."""
-SIMILARITY_MIDPOINT = 0.3
-"""Cosine at which the gate says 0.5. Four of five gold paragraphs lie above it. The regression's own
-midpoint is 0.57, where three of five are lost: the rank, not the threshold, is to keep reading short."""
 
 
 class Gate(Protocol):
@@ -62,68 +53,43 @@ class SimilarityGate:
         return np.where(cosines > -1, odds, 0).astype(np.float32)
 
 
-class SlotGate(nn.Module):
-    """P(open | question, memory, slots) as in LycheeMemory, section 3: slots first, then the prompt; the last
-    token's hidden state through a linear layer and a sigmoid.
-
-    The cosine of the embeddings enters beside the hidden state, scaled as in :class:`SimilarityGate`,
-    so that training starts where the retriever is.
-    """
+class BankGate:
+    """P(open) of a bank's chunks by a trained gate over their slots."""
 
     def __init__(
-        self, backbone: Backbone, embedder: Embedder, bank: MemoryBank, *, candidates: int = 256, batch: int = 16
+        self,
+        scorer: SlotGate | ProbeGate,
+        embedder: Embedder,
+        bank: MemoryBank,
+        *,
+        candidates: int = 256,
+        batch: int = 16,
     ) -> None:
         """
         Args:
             candidates: chunks nearest by embedding whose slots are scored; the rest have probability 0.
             batch: chunks in one pass.
         """
-        super().__init__()
-        # Not registered as a submodule: the backbone's weights are not the gate's to move or save.
-        self.__dict__["backbone"] = backbone
-        self.backbone: Backbone
-        self._embedder, self._bank = embedder, bank
+        self._scorer, self._embedder, self._bank = scorer, embedder, bank
         self._candidates, self._batch = candidates, batch
-        self.head = nn.Linear(backbone.hidden_size + 1, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.constant_(self.head.weight[:, -1], SIMILARITY_SLOPE)
-        nn.init.constant_(self.head.bias, -SIMILARITY_SLOPE * SIMILARITY_MIDPOINT)
-        self.head.to(backbone.device)
 
     def probabilities(self, question: str, memory: WorkingMemory, index: PassageIndex) -> NDArray[np.float32]:
         """See :class:`Gate`."""
         cosines = nearness(question, memory, index, self._embedder, None)
         rows = np.argsort(-cosines, kind="stable")[: self._candidates]
+        parts = [rows[start : start + self._batch] for start in range(0, len(rows), self._batch)]
+        # Slots are read from the bank as their batch's turn comes.
+        batches = (
+            ([self._bank.slots(index.chunks[row].chunk_id) for row in part], torch.from_numpy(cosines[part]))
+            for part in parts
+        )
         found = np.zeros(len(cosines), dtype=np.float32)
-        prompt = gate_prompt(question, memory.lines)
         with torch.no_grad():
-            for start in range(0, len(rows), self._batch):
-                part = rows[start : start + self._batch]
-                slots = [self._bank.slots(index.chunks[row].chunk_id) for row in part]
-                logits = self.forward(slots, prompt, torch.from_numpy(cosines[part]))
+            for part, logits in zip(
+                parts, self._scorer.scores(gate_prompt(question, memory.lines), batches), strict=True
+            ):
                 found[part] = torch.sigmoid(logits).cpu().numpy()
         return found
-
-    def forward(self, slots: list[Slots], prompt: str, cosines: Tensor) -> Tensor:
-        """Score chunks together.
-
-        Args:
-            slots: of each chunk.
-            prompt: the question and the notes, as :func:`core.prompts.gate_prompt` writes them.
-            cosines: float32 [chunks].
-
-        Returns:
-            float32 [chunks], logits of P(open), the same as each chunk's alone.
-        """
-        backbone = self.backbone
-        prefix = open_slots(
-            [[s] for s in slots], backbone.inverse_frequencies, device=backbone.device, dtype=backbone.dtype
-        )
-        ids, mask, positions = left_padded([backbone.encode(prompt)] * len(slots), prefix)
-        with backbone.using("gate"):
-            hidden, _ = backbone.hidden(ids, mask, positions, prefix)
-        features = torch.cat((hidden[:, -1].float(), cosines.to(hidden.device)[:, None]), dim=1)
-        return self.head(features).squeeze(1)
 
 
 class Scan:

@@ -1,7 +1,7 @@
 """Writes text after a prompt and opened slots. The trainer samples through this too: there is no second decode loop."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -38,14 +38,20 @@ class Reply:
     """Whether the model came to an end by itself, rather than to the limit."""
     tokens_read: int
     slots_read: int
+    log_probs: tuple[float, ...] = field(default=(), compare=False)
+    """log p of each token written, at temperature 1; empty where it was decoded greedily."""
 
 
 class Generator:
     """Decodes replies from a local model, a batch at a time; greedy unless given a temperature."""
 
-    def __init__(self, backbone: Backbone, role: Role = "reasoner") -> None:
+    def __init__(self, backbone: Backbone, role: Role | None = "reasoner") -> None:
+        """
+        Args:
+            role: whose adapter writes; ``None``: the base model.
+        """
         self.backbone = backbone
-        self.role: Role = role
+        self.role: Role | None = role
         ends = backbone.causal_lm.generation_config.eos_token_id
         listed = ends if isinstance(ends, list) else [ends]
         self._ends = {e for e in (*listed, backbone.tokenizer.eos_token_id) if e is not None}
@@ -59,7 +65,7 @@ class Generator:
         prompts: Sequence[Prompt],
         *,
         temperature: float = 0.0,
-        random: torch.Generator | None = None,
+        random: torch.Generator | Sequence[torch.Generator] | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> list[Reply]:
         """Decode all ``prompts`` together.
@@ -67,7 +73,8 @@ class Generator:
         Args:
             prompts: either all with slots or all without.
             temperature: 0 takes the likeliest token.
-            random: source of samples where ``temperature`` is above 0.
+            random: source of samples where ``temperature`` is above 0; or one for each prompt, on the
+                CPU, so that what is sampled for a prompt does not depend on the others.
             on_text: sees the first prompt's reply grow, a piece at a time.
 
         Raises:
@@ -80,14 +87,18 @@ class Generator:
             self._check_room(prompts, read, prefix)
             ids, mask, positions = left_padded(read, prefix)
             written: list[list[int]] = [[] for _ in prompts]
+            scored: list[list[float]] = [[] for _ in prompts]
             done, complete, shown = [False] * len(prompts), [False] * len(prompts), len(prompts[0].prefill)
             for _ in range(max(p.max_tokens for p in prompts)):
                 hidden, prefix = backbone.hidden(ids, mask, positions, prefix)
-                chosen = _choose(backbone.logits(hidden[:, -1]).float(), temperature, random)
+                logits = backbone.logits(hidden[:, -1]).float()
+                chosen = _choose(logits, temperature, random)
+                found = _log_probs(logits, chosen) if temperature else []
                 for row, token in enumerate(chosen.tolist()):
                     if done[row]:
                         continue
                     written[row].append(token)
+                    scored[row].extend(found[row : row + 1])
                     said = self._text(prompts[row], written[row])[len(prompts[row].prefill) :]
                     complete[row] = token in self._ends or prompts[row].stop in said
                     done[row] = complete[row] or len(written[row]) >= prompts[row].max_tokens
@@ -102,8 +113,8 @@ class Generator:
                 ids, positions = chosen[:, None], prefix.next_positions[:, None]
                 mask = torch.cat((mask, torch.ones_like(ids)), dim=1)
         return [
-            Reply(self._text(p, w), tuple(w), c, len(r), sum(len(s) for s in p.slots))
-            for p, w, c, r in zip(prompts, written, complete, read, strict=True)
+            Reply(self._text(p, w), tuple(w), c, len(r), sum(len(s) for s in p.slots), tuple(f))
+            for p, w, c, r, f in zip(prompts, written, complete, read, scored, strict=True)
         ]
 
     def _open(self, prompts: Sequence[Prompt]) -> Prefix:
@@ -148,8 +159,19 @@ def left_padded(rows: Sequence[Sequence[int]], prefix: Prefix) -> tuple[Tensor, 
     return ids, torch.cat((prefix.mask, mask), dim=1), positions
 
 
-def _choose(logits: Tensor, temperature: float, random: torch.Generator | None) -> Tensor:
+def _choose(logits: Tensor, temperature: float, random: torch.Generator | Sequence[torch.Generator] | None) -> Tensor:
     if temperature == 0:
         return logits.argmax(dim=-1)
     odds = torch.softmax(logits / temperature, dim=-1)
-    return torch.multinomial(odds, 1, generator=random).squeeze(1)
+    if random is None or isinstance(random, torch.Generator):
+        return torch.multinomial(odds, 1, generator=random).squeeze(1)
+    # One number a row decides, by the inverse of the cumulative odds, in float64 for the sake of rare tokens.
+    cumulative = odds.double().cumsum(dim=-1)
+    drawn = torch.stack([torch.rand(1, dtype=torch.float64, generator=source) for source in random])
+    found = torch.searchsorted(cumulative, drawn.to(logits.device) * cumulative[:, -1:], right=True)
+    return found.squeeze(1).clamp(max=logits.shape[-1] - 1)
+
+
+def _log_probs(logits: Tensor, chosen: Tensor) -> list[float]:
+    found: list[float] = torch.log_softmax(logits, dim=-1).gather(1, chosen[:, None]).squeeze(1).tolist()
+    return found

@@ -7,8 +7,11 @@ that a resumed ingest makes the same batches, and the same bits, as one that was
 import copy
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 from .chunking import Span, chunk_id, split_text
 from .compressor import Compressor
@@ -21,6 +24,9 @@ _PASS_TOKENS = {"cpu": 4096}
 """Padded tokens in one pass of the model; other devices take eight times as many."""
 _COMMIT_PASSES = 4
 """Passes between two commits: what an interrupt may cost."""
+
+
+IngestStage = Literal["cut", "encode", "embed", "store"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,9 @@ class IngestReport:
     unchanged: int
     """Documents that the bank held already, word for word."""
     chunks_encoded: int
+    """Chunks that are new; in a bank that keeps text only they are embedded and not encoded."""
     tokens_encoded: int
+    seconds: dict[IngestStage, float]
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,7 @@ class Ingest:
         self._pending: dict[str, _Pending] = {}
         self._finished: list[DocumentRecord] = []
         self._characters = self._chunks = self._tokens = 0
+        self._seconds: dict[IngestStage, float] = {}
 
     def run(self, documents: Iterable[Document], progress: Callable[[Progress], None] = lambda _: None) -> IngestReport:
         """Take ``documents`` in, one after the other; memory does not grow with their number.
@@ -100,7 +109,7 @@ class Ingest:
                     self._take(document, digest, progress)
                 progress(Progress(document.document_id, self._characters, self._tokens))
             self._commit(())
-        return IngestReport(len(seen), unchanged, self._chunks, self._tokens)
+        return IngestReport(len(seen), unchanged, self._chunks, self._tokens, dict(self._seconds))
 
     def _check(self, document: Document, seen: set[str]) -> None:
         if not document.text.strip():
@@ -120,7 +129,8 @@ class Ingest:
 
     def _take(self, document: Document, digest: str, progress: Callable[[Progress], None]) -> None:
         placements: list[tuple[str, Span]] = []
-        for span in split_text(document.text, self._tokenizer, self._compressor.settings.chunk_tokens):
+        spans = split_text(document.text, self._tokenizer, self._compressor.settings.chunk_tokens)
+        while span := self._next(spans):
             text = document.text[span.start : span.end]
             name = chunk_id(self._namespace, text)
             placements.append((name, span))
@@ -132,22 +142,41 @@ class Ingest:
                 progress(Progress(document.document_id, self._characters, self._tokens))
         self._finished.append(DocumentRecord(document.document_id, digest, tuple(placements), document.metadata))
 
+    def _next(self, spans: Iterator[Span]) -> Span | None:
+        with self._timed("cut"):
+            return next(spans, None)
+
     def _commit(self, needed: Sequence[str]) -> None:
         encoded: list[EncodedChunk] = []
         for batch in self._batches():
-            for pending, slots in zip(batch, self._compressor.compress([p.ids for p in batch]), strict=True):
-                encoded.append(self._encoded(pending, slots))
-        self._bank.commit(self._namespace, encoded, self._finished, set(needed))
+            for pending, slots in zip(batch, self._slots(batch), strict=True):
+                with self._timed("embed"):
+                    encoded.append(self._encoded(pending, slots))
+        with self._timed("store"):
+            self._bank.commit(self._namespace, encoded, self._finished, set(needed))
         self._chunks += len(encoded)
         self._tokens += sum(chunk.tokens for chunk in encoded)
         self._pending, self._finished = {}, []
 
-    def _encoded(self, pending: _Pending, slots: Slots) -> EncodedChunk:
+    def _slots(self, batch: Sequence[_Pending]) -> Sequence[Slots | None]:
+        if not self._compressor.settings.encode:
+            return [None] * len(batch)
+        with self._timed("encode"):
+            made = self._compressor.compress([pending.ids for pending in batch])
+            # Off the device at once, so that a commit's slots do not pile up there.
+            return [Slots(s.keys.cpu(), s.values.cpu(), s.positions.cpu(), s.span) for s in made]
+
+    def _encoded(self, pending: _Pending, slots: Slots | None) -> EncodedChunk:
         passages = [pending.text[start:end] for start, end in self._embedder.passages(pending.text)]
-        embeddings = self._embedder.embed(passages)
-        # Off the device at once, so that a commit's slots do not pile up there.
-        kept = Slots(slots.keys.cpu(), slots.values.cpu(), slots.positions.cpu(), slots.span)
-        return EncodedChunk(pending.chunk_id, pending.text, len(pending.ids), kept, embeddings)
+        return EncodedChunk(pending.chunk_id, pending.text, len(pending.ids), slots, self._embedder.embed(passages))
+
+    @contextmanager
+    def _timed(self, stage: IngestStage) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + time.perf_counter() - start
 
     def _batches(self) -> Iterator[list[_Pending]]:
         """Put chunks of like length together, each batch within one pass."""

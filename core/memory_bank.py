@@ -61,18 +61,21 @@ class Fingerprint(BaseModel):
     model: str
     """Name or path, for people; what counts is ``weights``."""
     weights: str
+    adapters: str = "none"
+    """As it was asked for, for people and for opening the bank again; what counts is ``weights``."""
     chunk_tokens: int
     ratio: Ratio
     placement: Placement
     sink_tokens: int
     embedder: str
+    encode: bool = True
+    """Whether chunks have slots; banks made before there was a choice have them."""
 
     def differences(self, other: "Fingerprint") -> list[str]:
         """Name each field that counts and differs, with both values."""
-        pairs = ((name, getattr(self, name), getattr(other, name)) for name in type(self).model_fields)
-        return [
-            f"{name} {mine!r}, not {theirs!r}" for name, mine, theirs in pairs if name != "model" and mine != theirs
-        ]
+        counting = [name for name in type(self).model_fields if name not in ("model", "adapters")]
+        pairs = ((name, getattr(self, name), getattr(other, name)) for name in counting)
+        return [f"{name} {mine!r}, not {theirs!r}" for name, mine, theirs in pairs if mine != theirs]
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ class EncodedChunk:
     chunk_id: str
     text: str
     tokens: int
-    slots: Slots
+    slots: Slots | None
+    """``None`` in a bank that keeps text only."""
     embeddings: NDArray[np.float32]
     """float32 [passages, dimension], of unit length."""
 
@@ -226,7 +230,7 @@ class MemoryBank:
             StorageError: the disk refused; the bank is as it was.
         """
         with self._guarded():
-            shard = self._slots.write({c.chunk_id: c.slots for c in chunks})
+            shard = self._slots.write({c.chunk_id: c.slots for c in chunks if c.slots is not None})
             # From here on a failure leaves a shard that the catalogue does not name: the next writer removes it.
             with self._transaction():
                 for chunk in chunks:
@@ -262,7 +266,8 @@ class MemoryBank:
 
     def _insert_chunk(self, namespace: str, chunk: EncodedChunk, shard: str) -> None:
         text = zlib.compress(chunk.text.encode())
-        row = (chunk.chunk_id, namespace, text, chunk.tokens, len(chunk.slots), chunk.slots.nbytes, shard)
+        slots, size = (len(chunk.slots), chunk.slots.nbytes) if chunk.slots else (0, 0)
+        row = (chunk.chunk_id, namespace, text, chunk.tokens, slots, size, shard)
         self._db.execute("INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         passages = [(chunk.chunk_id, vector.astype("<f4").tobytes()) for vector in chunk.embeddings]
         self._db.executemany("INSERT INTO passages (chunk_id, embedding) VALUES (?, ?)", passages)
@@ -322,8 +327,10 @@ class MemoryBank:
         """Return a chunk's slots, on the CPU, read from their shard.
 
         Raises:
-            BankError: the shard is missing or damaged.
+            BankError: the bank keeps text only, or the shard is missing or damaged.
         """
+        if not self.fingerprint.encode:
+            raise BankError(f"bank {self.path or 'in memory'} keeps text only, chunk {chunk_id} has no slots")
         return self._slots.read(chunk_id, self._chunk_column("shard", chunk_id))
 
     def _chunk_column(self, column: str, chunk_id: str) -> Any:  # noqa: ANN401 - SQLite's own types
@@ -392,7 +399,7 @@ class MemoryBank:
 
     def digest(self) -> str:
         """Hash all content: two banks with the same digest answer alike. Times and file names do not count."""
-        total = hashlib.sha256(self.fingerprint.model_dump_json(exclude={"model"}).encode())
+        total = hashlib.sha256(self.fingerprint.model_dump_json(exclude={"model", "adapters"}).encode())
         for query in (
             "SELECT namespace, document_id, sha256, metadata FROM documents ORDER BY document",
             "SELECT document_id, ordinal, chunk_id, start, end FROM placements JOIN documents USING (document) "
@@ -401,7 +408,7 @@ class MemoryBank:
             "SELECT chunk_id, embedding FROM passages ORDER BY chunk_id, passage",
         ):
             total.update(repr(self._rows(query)).encode())
-        for (chunk_id,) in self._rows("SELECT chunk_id FROM chunks ORDER BY chunk_id"):
+        for (chunk_id,) in self._rows("SELECT chunk_id FROM chunks WHERE slots > 0 ORDER BY chunk_id"):
             slots = self.slots(chunk_id)
             for tensor in (slots.keys, slots.values, slots.positions):
                 total.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())

@@ -22,6 +22,12 @@ _UPDATE = re.compile(r"<update>(.*?)(?:</update>|<recall>|\Z)", re.DOTALL)
 _RECALL = re.compile(r"<recall>(.*?)</recall>", re.DOTALL)
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
 _NONE = re.compile(r"\W*(none|nothing|no (?:facts?|information|notes?))\W*", re.IGNORECASE)
+_SAID = r"(?:(?!</?(?:update|recall|answer)>).)*"  # anything but one of the tags
+_WELL_FORMED = re.compile(
+    rf"\s*(?:<update>{_SAID}</update>\s*(?:<recall>\s*(?!<)\S{_SAID}</recall>)?"
+    rf"|<answer>\s*(?!<)\S{_SAID}</answer>)\s*",
+    re.DOTALL,
+)
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+")
 
 
@@ -82,3 +88,11 @@ def parse_answer(reply: str) -> str:
     """Read the ``<answer>`` payload out of a reply; empty where there is none."""
     found = _ANSWER.search(reply)
     return found.group(1).strip() if found else ""
+
+
+def is_well_formed(reply: str) -> bool:
+    """Return whether ``reply`` is one update, with or without a query, or one answer: tags closed, nothing around them.
+
+    An update may be empty, which leaves the memory as it was; a query and an answer may not.
+    """
+    return _WELL_FORMED.fullmatch(reply) is not None

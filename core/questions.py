@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -53,6 +53,12 @@ class Question(BaseModel):
     paragraphs: tuple[Paragraph, ...]
     type: str | None = None
     """The dataset's own kind of question, such as ``bridge`` or ``comparison``."""
+    decomposition: tuple[tuple[str, str], ...] = ()
+    """Single-hop questions and their answers, in the order of reasoning, where the dataset has them."""
+    wanted: Literal["any", "all"] = "any"
+    """Whether ``answers`` are one answer and its aliases, or several answers that are all wanted."""
+    ordered: bool = False
+    """Whether the paragraphs say what they say only in their order, as the lines of a story do."""
 
     @property
     def gold(self) -> tuple[Paragraph, ...]:

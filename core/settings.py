@@ -54,6 +54,9 @@ class CompressionSettings(CheckedSettings):
     copy of the group's last one."""
     sink_tokens: Annotated[int, Field(ge=0, le=64)] = 4
     """First tokens of a chunk that are kept beside the slots (the attention sink, arXiv 2309.17453)."""
+    encode: bool = True
+    """Whether chunks are encoded into slots at ingest. Without, only the raw form can be used, and
+    ingesting costs only the embedding."""
 
 
 class RecallSettings(CheckedSettings):

@@ -56,6 +56,8 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
     """Nothing is shared between two namespaces."""
     model: str | None = None
     """See :func:`core.weights.resolve`. ``None``, here and below: as the bank was made, else the default."""
+    adapters: str | None = None
+    """``"default"``, those that ship for the model; ``"none"``; or a folder that training wrote."""
     embedder: str | None = None
     compression: core.CompressionSettings | None = None
     settings: core.RecallSettings | None = None
@@ -74,6 +76,7 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
         bank: str | Path | None = None,
         namespace: str = "default",
         model: str | None = None,
+        adapters: str | None = None,
         embedder: str | None = None,
         compression: core.CompressionSettings | None = None,
         settings: core.RecallSettings | None = None,
@@ -103,6 +106,7 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
             bank=bank,
             namespace=namespace,
             model=model,
+            adapters=adapters,
             embedder=embedder,
             compression=compression,
             settings=settings,
@@ -116,6 +120,7 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
         bank: str | Path | None = None,
         namespace: str = "default",
         model: str | None = None,
+        adapters: str | None = None,
         embedder: str | None = None,
         compression: core.CompressionSettings | None = None,
         settings: core.RecallSettings | None = None,
@@ -135,6 +140,7 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
             bank=None if bank is None else Path(bank),
             namespace=namespace,
             model=model,
+            adapters=adapters,
             embedder=embedder,
             compression=compression,
             settings=settings,
@@ -204,7 +210,12 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
         with self._opening:
             if self._engine is None:
                 self._engine = core.Engine.open(
-                    self.bank, model=self.model, embedder=self.embedder, compression=self.compression, create=create
+                    self.bank,
+                    model=self.model,
+                    adapters=self.adapters,
+                    embedder=self.embedder,
+                    compression=self.compression,
+                    create=create,
                 )
             return self._engine
 

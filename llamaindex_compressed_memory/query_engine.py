@@ -48,6 +48,7 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
         *,
         namespace: str = "default",
         model: str | None = None,
+        adapters: str | None = None,
         settings: core.RecallSettings | None = None,
         callback_manager: CallbackManager | None = None,
     ) -> Self:
@@ -57,7 +58,7 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
             BankMismatchError: the bank was made with another model.
         """
         return cls(
-            core.Engine.open(Path(bank), model=model, create=False),
+            core.Engine.open(Path(bank), model=model, adapters=adapters, create=False),
             namespace=namespace,
             settings=settings,
             callback_manager=callback_manager,
@@ -71,6 +72,7 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
         bank: str | Path | None = None,
         namespace: str = "default",
         model: str | None = None,
+        adapters: str | None = None,
         embedder: str | None = None,
         compression: core.CompressionSettings | None = None,
         settings: core.RecallSettings | None = None,
@@ -84,6 +86,7 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
         Args:
             bank: a directory, made if it is not there; ``None`` keeps the bank in memory.
             model: see :func:`core.weights.resolve`. ``None``, here and below: as the bank was made, else the default.
+            adapters: ``"default"``, those that ship for the model; ``"none"``; or a folder that training wrote.
 
         Raises:
             InputError: there is no document, one is empty, or an id comes twice.
@@ -95,7 +98,11 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
         if first is None:
             raise InputError("there are no documents: give at least one")
         engine = core.Engine.open(
-            None if bank is None else Path(bank), model=model, embedder=embedder, compression=compression
+            None if bank is None else Path(bank),
+            model=model,
+            adapters=adapters,
+            embedder=embedder,
+            compression=compression,
         )
         engine.add((core.Document(d.doc_id, d.text, d.metadata) for d in chain((first,), rest)), namespace)
         return cls(engine, namespace=namespace, settings=settings, callback_manager=callback_manager)

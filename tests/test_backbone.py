@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
     GPT2Config,
@@ -263,17 +264,69 @@ def test_training_is_limited_to_the_roles_that_are_named(with_adapters: Backbone
 # ---- adapters on disk ----
 
 
-def test_a_saved_adapter_gives_the_same_logits_in_a_new_backbone(with_adapters: Backbone, tmp_path: Path) -> None:
+def rounded_to_bf16(model: Backbone) -> Backbone:
+    """An adapter is saved in bf16: what it is compared with is rounded alike."""
+    for role in model.adapters:
+        for parameter in model.adapter_parameters(role):
+            parameter.data = parameter.data.to(torch.bfloat16).float()
+    return model
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+def test_a_saved_adapter_gives_the_same_logits_in_a_new_backbone(
+    with_adapters: Backbone, tmp_path: Path, trainable: bool
+) -> None:
+    rounded_to_bf16(with_adapters)
     for role in ROLES:
         with_adapters.save_adapter(role, tmp_path / "saved")
     loaded = backbone()
+    plain = {name: p.clone() for name, p in loaded.causal_lm.named_parameters()}
     for role in reversed(ROLES):  # in another order than they were made
-        loaded.load_adapter(role, tmp_path / "saved" / role)
-    for role in (*ROLES, None):
-        assert same(read(loaded, role), read(with_adapters, role)), role
+        loaded.load_adapter(role, tmp_path / "saved" / role, trainable=trainable)
+    for role in (*ROLES, None, "gate"):
+        # Merged weights are added before the product, not after: equal up to rounding.
+        torch.testing.assert_close(read(loaded, role), read(with_adapters, role), atol=1e-4, rtol=1e-4)
         if role:
             assert loaded.fingerprint(role) == with_adapters.fingerprint(role)
-            assert not any(p.requires_grad for p in loaded.adapter_parameters(role))
+    assert loaded.trained == (ROLES if trainable else ())
+    assert loaded.adapters == ROLES
+    if not trainable:  # merged: the base's own weights are bit for bit what they were
+        now = dict(loaded.causal_lm.named_parameters())
+        assert now.keys() == plain.keys()
+        assert all(torch.equal(now[name], plain[name]) for name in plain)
+
+
+def test_a_merged_adapter_and_one_in_training_live_side_by_side(with_adapters: Backbone, tmp_path: Path) -> None:
+    rounded_to_bf16(with_adapters).save_adapter("compressor", tmp_path)
+    mixed = backbone()
+    mixed.load_adapter("compressor", tmp_path / "compressor")
+    mixed.add_adapter("reasoner", rank=4, alpha=8)
+    randomize_adapter(mixed, "reasoner", ROLES.index("reasoner"))
+    rounded_to_bf16(mixed)
+    for role in ("compressor", "reasoner", None, "compressor"):
+        torch.testing.assert_close(read(mixed, role), read(with_adapters, role), atol=1e-4, rtol=1e-4)
+    assert mixed.trained == ("reasoner",)
+
+
+def test_a_large_base_keeps_its_adapters_unmerged(
+    with_adapters: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.backbone._MERGED_PARAMETERS", 0)
+    rounded_to_bf16(with_adapters).save_adapter("gate", tmp_path)
+    loaded = backbone()
+    loaded.load_adapter("gate", tmp_path / "gate")
+    assert same(read(loaded, "gate"), read(with_adapters, "gate"))
+    assert not any(p.requires_grad for p in loaded.adapter_parameters("gate"))
+
+
+def test_an_adapter_for_another_model_is_refused(with_adapters: Backbone, tmp_path: Path) -> None:
+    with_adapters.save_adapter("gate", tmp_path)
+    other = backbone("qwen3")
+    file = tmp_path / "gate" / "adapter_model.safetensors"
+    tensors = {name: value[..., :-1].contiguous() for name, value in load_file(file).items()}
+    save_file(tensors, file)
+    with pytest.raises(WeightsError, match="the adapter at .*gate is not for"):
+        other.load_adapter("gate", tmp_path / "gate")
 
 
 def test_saving_an_adapter_that_is_not_there_says_which_are(tmp_path: Path) -> None:

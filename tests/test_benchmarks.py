@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from core.benchmarks import gate, memory, second_answer, throughput, untrained
-from core.benchmarks.material import Paragraph, Question, numbered_files, pool, questions, texts
+from core.benchmarks.material import numbered_files, texts
 from core.benchmarks.report import machine, show
 from core.errors import InputError
+from core.questions import Paragraph, Question, read_pool, read_questions
 from core.settings import CompressionSettings, RecallSettings
 
 LONG = sorted(pydoc_data.topics.topics.values(), key=len)[-2:]
@@ -78,19 +79,21 @@ def test_second_answer_finds_the_text_in_the_bank(default_backbone, default_embe
 
 
 def paragraph(title: str, *sentences: str, support: tuple[int, ...] = ()) -> Paragraph:
-    return Paragraph(title=title, sentences=list(sentences), support=list(support))
+    return Paragraph(title=title, sentences=sentences, support=support)
+
+
+def asked(question: str, *paragraphs: Paragraph) -> Question:
+    return Question(id=question, dataset="made", question=question, answers=("x",), paragraphs=paragraphs)
 
 
 def test_gate_counts_what_a_note_brings_near(default_embedder):
-    question = Question(
-        question="Where was the director of the film Arrowdale born?",
-        paragraphs=[
-            paragraph("Arrowdale (film)", "Arrowdale is a film directed by Mira Kostova.", support=(0,)),
-            paragraph("Mira Kostova", "Mira Kostova was born in Plovdiv.", support=(0,)),
-            paragraph("Weather", "It rains in spring."),
-        ],
+    question = asked(
+        "Where was the director of the film Arrowdale born?",
+        paragraph("Arrowdale (film)", "Arrowdale is a film directed by Mira Kostova.", support=(0,)),
+        paragraph("Mira Kostova", "Mira Kostova was born in Plovdiv.", support=(0,)),
+        paragraph("Weather", "It rains in spring."),
     )
-    single = Question(question="Who?", paragraphs=[paragraph("A", "b", support=(0,))])
+    single = asked("Who?", paragraph("A", "b", support=(0,)))
     others = [paragraph(f"Births {n}", f"Director number {n} was born in a town.") for n in range(8)]
     (row,) = gate.measure(default_embedder, {"made": [question, single]}, others)
     assert row.questions == 1
@@ -120,13 +123,23 @@ def test_material_is_read_from_text_and_json_lines(tmp_path):
         file.write(json.dumps({"text": "zipped"}) + "\n")
     assert texts([tmp_path / "a.txt", tmp_path / "b.jsonl.gz"]) == ["plain", "zipped"]
 
-    example = {"question": "q", "paragraphs": [paragraph("t", "s", support=(0,))], "more": 1}
-    (tmp_path / "c.jsonl").write_text(json.dumps(example) + "\n")
-    assert questions(tmp_path / "c.jsonl") == [Question(question="q", paragraphs=[paragraph("t", "s", support=(0,))])]
-    with pytest.raises(InputError, match="line 1: 'title' is None"):
-        pool(tmp_path / "c.jsonl")
+    (tmp_path / "c.jsonl").write_text('{"title": "no text"}\n')
+    with pytest.raises(InputError, match="line 1: 'text' is None, not a str"):
+        texts([tmp_path / "c.jsonl"])
     with pytest.raises(InputError, match="is no file"):
         texts([tmp_path / "missing.txt"])
+
+
+def test_questions_and_pool_are_read_in_one_schema(tmp_path):
+    example = asked("q", paragraph("t", "s", support=(0,)))
+    with gzip.open(tmp_path / "c.jsonl.gz", "wt") as file:
+        file.write(example.model_dump_json() + "\n\n")
+    assert list(read_questions(tmp_path / "c.jsonl.gz")) == [example]
+    (tmp_path / "pool.jsonl").write_text('{"title": "t", "sentences": ["s"], "more": 1}\n{"sentences": ["s"]}\n')
+    lines = read_pool(tmp_path / "pool.jsonl")
+    assert next(lines) == paragraph("t", "s")
+    with pytest.raises(InputError, match="line 2: title is"):
+        next(lines)
 
 
 def test_numbered_files_hold_the_tokens_asked_for_and_repeat_no_paragraph(tmp_path, default_backbone):

@@ -1,6 +1,7 @@
 """The command line as a user runs it: real files, the real default model, in processes of their own."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -118,6 +119,18 @@ def test_show_lists_documents_and_what_made_the_bank(cli, bank: Path) -> None:
     assert ran.code == 0
     for part in ("loops/while.txt", "loops/break.md", "SmolLM2-135M-Instruct", "in_place", "slot bytes", "weights"):
         assert part in ran.out
+
+
+def test_text_only_keeps_no_slots_and_is_asked_raw(cli, folder: Path, tmp_path: Path) -> None:
+    bank = tmp_path / "bank"
+    assert cli("ingest", folder / "assert.txt", "--bank", bank, "--text-only").code == 0
+    assert cli("ingest", folder / "loops", "--bank", bank).code == 0  # as the bank has it
+    shown = cli("show", "--bank", bank)
+    assert re.search(r"encode\s+│ False", shown.out)
+    assert list((bank / "slots").iterdir()) == []
+    asked = cli("ask", "What does assert do?", "--bank", bank, "--json")
+    assert json.loads(asked.out)["usage"]["slots_read"] == 0
+    assert_refused(cli("ask", "What?", "--bank", bank, "--form", "compressed"), "form='compressed'", "keeps text only")
 
 
 def test_a_file_alone_is_named_by_its_name(cli, folder: Path, tmp_path: Path) -> None:

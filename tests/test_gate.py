@@ -1,4 +1,4 @@
-"""What the slot gate scores, and the order in which a scan reads."""
+"""What the gates say of a bank's chunks, and the order in which a scan reads."""
 
 import numpy as np
 import pytest
@@ -10,15 +10,14 @@ from core.backbone import Backbone
 from core.chunking import Span
 from core.compressor import Compressor
 from core.embedder import Embedder
-from core.gate import SIMILARITY_MIDPOINT, SIMILARITY_SLOPE, Scan, SimilarityGate, SlotGate
-from core.kv_cache import Slots
+from core.gate import BankGate, Scan, SimilarityGate
 from core.memory_bank import DocumentRecord, EncodedChunk, Fingerprint, MemoryBank
 from core.passage_index import PassageIndex, StoredChunk
-from core.prompts import gate_prompt
 from core.settings import CompressionSettings, RecallSettings
+from core.slot_gate import SIMILARITY_MIDPOINT, SIMILARITY_SLOPE, ProbeGate, SlotGate
 from core.working_memory import Note, WorkingMemory
 
-from .tiny_models import backbone, causal_lm, default_backbone, logits_after, random_ids, randomize_adapter
+from .tiny_models import backbone, randomize_adapter
 
 QUESTION = "Who kept the lighthouse?"
 EMPTY = WorkingMemory()
@@ -28,15 +27,13 @@ TEXTS = (
     "The diary of Anna Holm was sold to a museum in Aalborg.",
     "A museum in Aalborg shows ships.",
 )
-# fp32 differs between batch sizes by the order of its sums.
-TINY = 2e-4
 
 
 def note(text: str) -> Note:
     return Note(text, text, "chunk", "document", Span(0, len(text)), 0.5)
 
 
-# ---- the slot gate ----
+# ---- gates over a bank ----
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +56,13 @@ def filled_bank(model: Backbone, embedder: Embedder) -> MemoryBank:
     return bank
 
 
-def trained_gate(model: Backbone, embedder: Embedder, bank: MemoryBank, **options: int) -> SlotGate:
+def trained_gate(
+    model: Backbone, embedder: Embedder, bank: MemoryBank, kind: type[SlotGate | ProbeGate] = SlotGate, **options: int
+) -> BankGate:
     """Return a gate away from where training starts, so that the hidden state counts."""
-    gate = SlotGate(model, embedder, bank, **options)
+    gate = kind(model)
     nn.init.normal_(gate.head.weight[:, :-1], std=0.3, generator=torch.Generator().manual_seed(0))
-    return gate.requires_grad_(False)
+    return BankGate(gate.requires_grad_(False), embedder, bank, **options)
 
 
 @pytest.fixture(scope="module")
@@ -79,58 +78,25 @@ def bank(tiny: Backbone, embedder: Embedder) -> MemoryBank:
     return filled_bank(tiny, embedder)
 
 
-def unequal_slots(model: Backbone) -> list[Slots]:
-    made = Compressor(model, CompressionSettings(ratio=4))
-    return made.compress([random_ids(n, seed=n) for n in (40, 3, 1, 64, 17)])
-
-
-def test_a_batch_of_chunks_scores_as_each_alone(tiny: Backbone, embedder: Embedder, bank: MemoryBank) -> None:
-    gate, slots = trained_gate(tiny, embedder, bank), unequal_slots(tiny)
-    prompt, cosines = gate_prompt(QUESTION, ()), torch.tensor([0.1, 0.5, -0.2, 0.3, 0.9])
-    together = gate(slots, prompt, cosines)
-    alone = torch.cat([gate([slots[i]], prompt, cosines[i : i + 1]) for i in range(5)])
-    torch.testing.assert_close(together, alone, atol=TINY, rtol=0)
-    # The scores differ by more than the similarities do, so the slots were read.
-    assert (together - SIMILARITY_SLOPE * cosines).std() > 0.1
-
-
-def test_a_batch_of_chunks_scores_as_each_alone_on_the_default_model(embedder: Embedder, bank: MemoryBank) -> None:
-    model = default_backbone()
-    gate = trained_gate(model, embedder, bank)
-    slots = Compressor(model, CompressionSettings(ratio=4)).compress([model.encode(text) for text in TEXTS])
-    prompt, cosines = gate_prompt(QUESTION, ()), torch.zeros(len(TEXTS))
-    together = gate(slots, prompt, cosines)
-    alone = torch.cat([gate([s], prompt, cosines[:1]) for s in slots])
-    torch.testing.assert_close(together, alone, atol=TINY, rtol=0)
-
-
-def test_the_score_is_the_head_over_the_last_hidden_state_and_the_cosine(embedder: Embedder, bank: MemoryBank) -> None:
-    model = backbone()
-    gate, (slots, *_) = trained_gate(model, embedder, bank), unequal_slots(model)
-    # With a head that copies one logit's row, the score is that logit of the plain reading.
-    prompt, token = gate_prompt(QUESTION, ("Skagen",)), 1234
-    gate.head.weight[0, :-1] = causal_lm().lm_head.weight[token]
-    expected = logits_after(model, [slots], model.encode(prompt))[-1, token]
-    found = gate([slots], prompt, torch.tensor([0.25]))
-    offset = SIMILARITY_SLOPE * (0.25 - SIMILARITY_MIDPOINT)
-    torch.testing.assert_close(found, expected[None] + offset, atol=TINY, rtol=0)
-
-
 def test_an_untrained_slot_gate_says_what_the_similarity_gate_says(
     tiny: Backbone, embedder: Embedder, bank: MemoryBank
 ) -> None:
     index = bank.index("default")
-    by_slots = SlotGate(tiny, embedder, bank).probabilities(QUESTION, EMPTY, index)
+    by_slots = BankGate(SlotGate(tiny), embedder, bank).probabilities(QUESTION, EMPTY, index)
     by_similarity = SimilarityGate(embedder, None).probabilities(QUESTION, EMPTY, index)
     assert by_slots.dtype == by_similarity.dtype == np.float32
     np.testing.assert_allclose(by_slots, by_similarity, atol=1e-5)
     assert by_slots[0] > 0.5 > by_slots[1]
 
 
-def test_the_size_of_a_batch_changes_no_probability(tiny: Backbone, embedder: Embedder, bank: MemoryBank) -> None:
+@pytest.mark.parametrize("kind", [SlotGate, ProbeGate])
+def test_the_size_of_a_batch_changes_no_probability(
+    tiny: Backbone, embedder: Embedder, bank: MemoryBank, kind: type[SlotGate | ProbeGate]
+) -> None:
     index = bank.index("default")
     one, three, all_at_once = (
-        trained_gate(tiny, embedder, bank, batch=batch).probabilities(QUESTION, EMPTY, index) for batch in (1, 3, 16)
+        trained_gate(tiny, embedder, bank, kind, batch=batch).probabilities(QUESTION, EMPTY, index)
+        for batch in (1, 3, 16)
     )
     np.testing.assert_allclose(one, all_at_once, atol=1e-4)
     np.testing.assert_allclose(three, all_at_once, atol=1e-4)

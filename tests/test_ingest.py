@@ -22,7 +22,7 @@ from core.engine import Engine
 from core.errors import InputError
 from core.ingest import Document, Ingest, Progress
 from core.memory_bank import MemoryBank
-from core.settings import CompressionSettings
+from core.settings import CompressionSettings, RecallSettings, replaced
 
 from . import tiny_models
 
@@ -195,3 +195,33 @@ def test_an_ingest_that_is_interrupted_goes_on_where_it_was(
     complete = Ingest(whole, compressor, default_embedder, "a").run(DOCUMENTS)
     assert 0 < resumed.tokens_encoded < complete.tokens_encoded
     assert bank.digest() == whole.digest()
+
+
+def test_text_alone_is_kept_where_nothing_is_to_be_encoded(tiny: Backbone, default_embedder: Embedder) -> None:
+    whole = Engine(tiny, default_embedder, SETTINGS)
+    text = Engine(tiny, default_embedder, replaced(SETTINGS, encode=False))
+    passes = []
+    text.compressor.compress = lambda chunks: passes.append(chunks)
+    reports = [engine.add(DOCUMENTS) for engine in (whole, text)]
+    assert passes == []
+    assert reports[0].chunks_encoded == reports[1].chunks_encoded > 0
+    assert {"cut", "encode", "embed", "store"} == reports[0].seconds.keys()
+    assert {"cut", "embed", "store"} == reports[1].seconds.keys()
+    chunks = [engine.bank.index("default").chunks for engine in (whole, text)]
+    assert [c.chunk_id for c in chunks[0]] == [c.chunk_id for c in chunks[1]]
+    assert all(c.slots > 0 for c in chunks[0])
+    assert all(c.slots == 0 for c in chunks[1])
+    assert [o.chunk.chunk_id for o in whole.retrieve("What does pass do?")] == [
+        o.chunk.chunk_id for o in text.retrieve("What does pass do?")
+    ]
+
+
+def test_a_bank_of_text_alone_is_read_raw_and_says_so(tiny: Backbone, default_embedder: Embedder) -> None:
+    engine = Engine(tiny, default_embedder, replaced(SETTINGS, encode=False))
+    engine.add(DOCUMENTS[:1])
+    assert engine.form(RecallSettings()) == engine.form(RecallSettings(form="raw")) == "raw"
+    with pytest.raises(InputError, match=r"form='compressed' reads slots.*keeps text only: ask for form='raw'"):
+        engine.ask("What?", settings=RecallSettings(form="compressed"))
+    assert (
+        engine.ask("What does assert do?", settings=RecallSettings(max_steps=1, update_tokens=8)).usage.slots_read == 0
+    )

@@ -1,5 +1,6 @@
 """The bank: what is committed is there whole, in memory and on disk; what is refused leaves nothing."""
 
+import dataclasses
 import errno
 import os
 import sqlite3
@@ -165,10 +166,13 @@ def test_a_full_disk_is_said_and_nothing_is_changed(tmp_path: Path, monkeypatch:
     assert len(list((tmp_path / "bank/slots").iterdir())) == 1
 
 
-@pytest.mark.parametrize("field", ["weights", "chunk_tokens", "ratio", "placement", "sink_tokens", "embedder"])
+@pytest.mark.parametrize(
+    "field", ["weights", "chunk_tokens", "ratio", "placement", "sink_tokens", "embedder", "encode"]
+)
 def test_a_bank_of_another_make_is_refused_naming_both_values(tmp_path: Path, field: str) -> None:
     MemoryBank(FINGERPRINT, tmp_path / "bank").close()
     other = {"weights": "v", "chunk_tokens": 32, "ratio": 8, "placement": "inserted", "sink_tokens": 0, "embedder": "f"}
+    other["encode"] = False
     changed = FINGERPRINT.model_copy(update={field: other[field]})
     with pytest.raises(BankMismatchError, match=f"{field} {getattr(FINGERPRINT, field)!r}, not {other[field]!r}"):
         MemoryBank(changed, tmp_path / "bank")
@@ -214,3 +218,30 @@ def test_a_bank_of_a_later_format_is_refused(tmp_path: Path) -> None:
     database.close()
     with pytest.raises(BankError, match="has format 99, this release reads 1"):
         MemoryBank(path=tmp_path / "bank")
+
+
+def test_a_bank_that_keeps_text_only_has_no_slots(tmp_path: Path) -> None:
+    text_only = FINGERPRINT.model_copy(update={"encode": False})
+    bank = MemoryBank(text_only, tmp_path / "bank")
+    chunk = dataclasses.replace(encoded("x"), slots=None)
+    bank.commit("a", [chunk], [record("d", chunk)])
+    assert bank.text(chunk.chunk_id) == "x"
+    assert [c.slots for c in bank.index("a").chunks] == [0]
+    assert [(s.slots, s.bytes) for s in bank.summaries()] == [(0, 0)]
+    assert list((tmp_path / "bank/slots").iterdir()) == []
+    assert len(bank.digest()) == 64
+    with pytest.raises(BankError, match=r"keeps text only, chunk \w+ has no slots"):
+        bank.slots(chunk.chunk_id)
+    with bank.writing():  # what removes unnamed shards leaves it as it is
+        pass
+    assert bank.text(chunk.chunk_id) == "x"
+
+
+def test_a_bank_made_before_text_only_ones_has_slots(tmp_path: Path) -> None:
+    bank = MemoryBank(FINGERPRINT, tmp_path / "bank")
+    old = FINGERPRINT.model_dump_json(exclude={"encode"})
+    bank._db.execute("UPDATE meta SET value = ? WHERE key = 'fingerprint'", (old,))
+    bank.close()
+    again = MemoryBank(FINGERPRINT, tmp_path / "bank")
+    assert again.fingerprint.encode is True
+    again.close()

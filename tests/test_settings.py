@@ -17,6 +17,7 @@ COMPRESSION = [
     ("placement", "everywhere"),
     ("sink_tokens", -1),
     ("sink_tokens", 65),
+    ("encode", "perhaps"),
 ]
 RECALL = [
     ("form", "slots"),

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -11,6 +12,7 @@ import typer
 from ..backbone import Backbone
 from ..embedder import Embedder
 from ..errors import CompressedMemoryError
+from ..questions import read_pool, read_questions
 from ..settings import CompressionSettings, Form, RecallSettings
 from ..weights import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from . import gate as gate_benchmark
@@ -18,8 +20,6 @@ from . import memory as memory_benchmark
 from . import second_answer as second_answer_benchmark
 from . import throughput as throughput_benchmark
 from . import untrained as untrained_benchmark
-from .material import pool as read_pool
-from .material import questions as read_questions
 from .material import texts as read_texts
 from .report import machine, progress, show
 
@@ -138,9 +138,9 @@ def gate(
 ) -> None:
     """What cosine tells about gold paragraphs, and what a note adds to a question."""
     with progress() as shown:
-        examples = {path.name.partition(".")[0]: read_questions(path)[:questions] for path in data}
+        examples = {path.name.partition(".")[0]: list(islice(read_questions(path), questions)) for path in data}
         task = shown.add_task("questions", total=sum(map(len, examples.values())))
-        rows = gate_benchmark.measure(Embedder(embedder), examples, read_pool(pool), lambda: shown.advance(task))
+        rows = gate_benchmark.measure(Embedder(embedder), examples, list(read_pool(pool)), lambda: shown.advance(task))
     settings = {"data": data, "pool": pool, "questions": questions, "embedder": embedder}
     show("gate", settings, rows, json)
 

@@ -12,8 +12,8 @@ from ..embedder import Embedder
 from ..errors import InputError
 from ..gate import nearness
 from ..passage_index import PassageIndex, StoredChunk
+from ..questions import Paragraph, Question
 from ..working_memory import Note, WorkingMemory
-from .material import Paragraph, Question
 
 _DISTRACTORS = 800
 _REACH = 4
@@ -73,7 +73,7 @@ def measure(
     scored: dict[str, list[_Scored]] = {}
     for name, questions in data.items():
         for question in questions:
-            if sum(bool(p["support"]) for p in question["paragraphs"]) >= 2:
+            if len(question.gold) >= 2:
                 scored.setdefault(name, []).append(_score(embedder, question, distractors))
             step()
     if not scored:
@@ -122,17 +122,17 @@ def _row(name: str, scored: Sequence[_Scored]) -> GateRow:
 
 
 def _score(embedder: Embedder, question: Question, distractors: Sequence[NDArray[np.float32]]) -> _Scored:
-    own = [_embedded(embedder, paragraph) for paragraph in question["paragraphs"]]
+    own = [_embedded(embedder, paragraph) for paragraph in question.paragraphs]
     index = _index([*own, *distractors])
     gold = np.zeros(len(index.chunks), dtype=np.bool_)
-    gold[[row for row, paragraph in enumerate(question["paragraphs"]) if paragraph["support"]]] = True
-    cosines = nearness(question["question"], WorkingMemory(), index, embedder, None)
+    gold[[row for row, paragraph in enumerate(question.paragraphs) if paragraph.support]] = True
+    cosines = nearness(question.question, WorkingMemory(), index, embedder, None)
     found = int(np.argmax(np.where(gold, cosines, -2)))
     missing = [int(row) for row in np.flatnonzero(gold) if row != found]
-    paragraph = question["paragraphs"][found]
-    note = " ".join(paragraph["sentences"][row] for row in paragraph["support"])[:_NOTE_CHARACTERS]
+    paragraph = question.paragraphs[found]
+    note = " ".join(paragraph.supporting)[:_NOTE_CHARACTERS]
     held = Note(text=note, quote=note, chunk_id="", document_id="", span=Span(0, len(note)), gate=1.0)
-    noted = nearness(question["question"], WorkingMemory((held,)), index, embedder, None)
+    noted = nearness(question.question, WorkingMemory((held,)), index, embedder, None)
     return _Scored(cosines, gold, _recall(cosines, found, missing), _recall(noted, found, missing))
 
 
@@ -151,5 +151,5 @@ def _index(embedded: Sequence[NDArray[np.float32]]) -> PassageIndex:
 
 def _embedded(embedder: Embedder, paragraph: Paragraph) -> NDArray[np.float32]:
     """Embed a paragraph as an ingest embeds a chunk, float32 [passages, dimension]."""
-    text = f"{paragraph['title']}\n{' '.join(paragraph['sentences'])}"
+    text = paragraph.document
     return embedder.embed([text[start:end] for start, end in embedder.passages(text)])

@@ -1,4 +1,4 @@
-"""What the benchmarks read: plain text files and the JSON lines of the question answering data."""
+"""What the benchmarks read beside questions: whole texts."""
 
 import gzip
 import json
@@ -6,28 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
-
-_Kind = TypeVar("_Kind")
-
-
-class Paragraph(TypedDict):
-    """A paragraph as the data has it; one with ``support`` is gold."""
-
-    title: str
-    sentences: list[str]
-    support: list[int]
-
-
-class Question(TypedDict):
-    """What the gate's calibration needs of an example."""
-
-    question: str
-    paragraphs: list[Paragraph]
 
 
 @dataclass(frozen=True)
@@ -54,30 +36,6 @@ def texts(paths: Sequence[Path]) -> list[str]:
         else:
             raise InputError(f"{path} is no file: give plain text, or JSON lines with a field 'text'")
     return found
-
-
-def questions(path: Path) -> list[Question]:
-    """Read question answering examples with their paragraphs.
-
-    Raises:
-        InputError: the file is missing, or a line is no example.
-    """
-    return [
-        Question(question=_field(line, "question", str), paragraphs=_field(line, "paragraphs", list))
-        for line in _lines(path)
-    ]
-
-
-def pool(path: Path) -> list[Paragraph]:
-    """Read paragraphs that belong to no question.
-
-    Raises:
-        InputError: the file is missing, or a line is no paragraph.
-    """
-    return [
-        Paragraph(title=_field(line, "title", str), sentences=_field(line, "sentences", list), support=[])
-        for line in _lines(path)
-    ]
 
 
 def numbered_files(sources: Sequence[str], tokenizer: PreTrainedTokenizerBase, tokens: int, folder: Path) -> list[Path]:
@@ -112,11 +70,7 @@ def _lines(path: Path) -> Iterator[_Line]:
 
 
 def _text(line: _Line) -> str:
-    return _field(line, "text", str)
-
-
-def _field(line: _Line, name: str, kind: type[_Kind]) -> _Kind:
-    value = line.value.get(name)
-    if not isinstance(value, kind):
-        raise InputError(f"{line.path} line {line.number}: {name!r} is {value!r:.80}, not a {kind.__name__}")
-    return value
+    text = line.value.get("text")
+    if not isinstance(text, str):
+        raise InputError(f"{line.path} line {line.number}: 'text' is {text!r:.80}, not a str")
+    return text

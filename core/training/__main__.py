@@ -3,18 +3,24 @@
 import logging
 import math
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, cast
 
+import torch
 import typer
 from accelerate import Accelerator
 
+from ..adapters import NO_ADAPTERS, find_adapters, load_adapters
 from ..backbone import ROLES, Backbone, Role
-from ..errors import CompressedMemoryError
+from ..embedder import Embedder
+from ..errors import CompressedMemoryError, InputError
 from ..settings import Form, Placement, Ratio
 from ..weights import DEFAULT_MODEL
+from .gate import GateTraining
 from .material import Material, read_material
-from .settings import StageName, TrainingSettings
+from .rl import Reinforce
+from .settings import GateKind, StageName, TrainingSettings
 from .stage import Stage
 from .supervised import Supervised
 from .trainer import Finished, Trainer, accelerator
@@ -25,6 +31,9 @@ _ORDER: tuple[StageName, ...] = ("reasoner", "compressor", "rl", "gate")
 """What ``all`` does: each stage starts from the adapters of those before it."""
 
 _FORMS: dict[StageName, str] = {"reasoner": "raw", "compressor": "compressed", "rl": "compressed", "gate": "compressed"}
+
+_RATES: dict[StageName, float] = {"reasoner": 5e-4, "compressor": 5e-4, "rl": 3e-5, "gate": 5e-4}
+"""Highest learning rates. That of RL is LycheeMemory's: it refines a policy that a higher one would undo."""
 
 
 @app.command()
@@ -38,7 +47,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     steps: Annotated[int, typer.Option(help="Optimiser steps of the whole run.")] = 400,
     batch: Annotated[int, typer.Option(help="Lessons, questions or pairs in a step, over all processes.")] = 4,
-    learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 5e-4,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate. [default: by stage]")] = None,
     warmup: Annotated[int, typer.Option(help="Steps over which it rises from 0.")] = 20,
     rank: Annotated[int, typer.Option(help="Rank of a new adapter.")] = 16,
     forms: Annotated[
@@ -47,13 +56,31 @@ def train(
     ] = None,
     placement: Annotated[str, typer.Option(help="in_place, inserted or inserted_copy.")] = "in_place",
     ratios: Annotated[str, typer.Option(help="Tokens for each slot to draw from.")] = "2,4,8,16",
+    reconstruction: Annotated[float, typer.Option(help="Share of compressor lessons that repeat pool text.")] = 0.0,
+    continuation: Annotated[float, typer.Option(help="Share of them that go on after pool text.")] = 0.0,
+    gate: Annotated[str, typer.Option(help="Gate: the whole prompt for each chunk, or probes after it.")] = "prompt",
     joint: Annotated[bool, typer.Option(help="Train the reasoner with the compressor.")] = True,
+    group: Annotated[int, typer.Option(help="RL: rollouts of a question.")] = 8,
+    temperature: Annotated[float, typer.Option(help="RL: of the samples.")] = 1.0,
+    outcome_share: Annotated[float, typer.Option(help="RL: the outcome's share of an advantage.")] = 0.8,
+    kl_weight: Annotated[float, typer.Option(help="RL: what divergence from the start costs.")] = 1e-3,
+    clip_ratio: Annotated[float, typer.Option(help="RL: how far from 1 a reply's ratio counts.")] = 0.2,
+    haystack: Annotated[int, typer.Option(help="RL: paragraphs that a question is asked over.")] = 20,
+    max_steps: Annotated[int, typer.Option(help="RL: most chunks that a rollout reads.")] = 8,
+    update_tokens: Annotated[int, typer.Option(help="RL: most tokens written after a chunk.")] = 64,
+    answer_tokens: Annotated[int, typer.Option(help="RL: most tokens of an answer.")] = 64,
+    rollouts_at_once: Annotated[int, typer.Option(help="RL: most rollouts decoded in one batch.")] = 64,
+    held_out_questions: Annotated[int, typer.Option(help="RL: questions answered at each measurement.")] = 16,
+    leave_out_closed_book: Annotated[
+        bool, typer.Option("--leave-out-closed-book", help="RL: replace questions that the base answers without text.")
+    ] = False,
     evaluate_every: Annotated[int, typer.Option(help="Steps between two measurements on held-out questions.")] = 50,
     save_every: Annotated[int, typer.Option(help="Steps between two checkpoints.")] = 50,
     seed: Annotated[int, typer.Option(help="Of data order, ratios and samples.")] = 0,
 ) -> None:
     """Train adapters. Interrupt it and go on with --resume; a checkpoint is written on the way out."""
     stages = list(_ORDER) if stage == "all" else [cast(StageName, stage)]
+    until = time.monotonic() + 60 * minutes
     material, spread = read_material(data), accelerator()
     for name in stages:
         settings = TrainingSettings(
@@ -61,19 +88,36 @@ def train(
             model=model,
             steps=steps,
             batch=batch,
-            learning_rate=learning_rate,
+            learning_rate=learning_rate or _RATES.get(name, 5e-4),
             warmup=warmup,
             rank=rank,
-            forms=cast(tuple[Form, ...], tuple((forms or _FORMS[name]).split(","))),
+            forms=cast(tuple[Form, ...], tuple((forms or _FORMS.get(name, "raw")).split(","))),
             placement=cast(Placement, placement),
-            ratios=cast(tuple[Ratio, ...], tuple(int(r) for r in ratios.split(","))),
+            ratios=cast(tuple[Ratio, ...], _whole_numbers(ratios, "--ratios")),
+            reconstruction=reconstruction,
+            continuation=continuation,
+            gate=cast(GateKind, gate),
             joint=joint,
+            group=group,
+            temperature=temperature,
+            outcome_share=outcome_share,
+            kl_weight=kl_weight,
+            clip_ratio=clip_ratio,
+            haystack=haystack,
+            max_steps=max_steps,
+            update_tokens=update_tokens,
+            answer_tokens=answer_tokens,
+            rollouts_at_once=rollouts_at_once,
+            held_out_questions=held_out_questions,
+            leave_out_closed_book=leave_out_closed_book,
+            start=str(adapters) if name == "rl" and adapters else None,
             evaluate_every=evaluate_every,
             save_every=save_every,
             seed=seed,
         )
         folder = out / name if stage == "all" else out
-        finished = _run(settings, folder, adapters, material, spread, resume=resume, minutes=minutes)
+        left = (until - time.monotonic()) / 60
+        finished = _run(settings, folder, adapters, material, spread, resume=resume, minutes=left)
         _say(f"{name}: step {finished.step} of {finished.steps}; see {folder / 'curve.png'}")
         if finished.interrupted:
             raise typer.Exit(130)
@@ -93,6 +137,7 @@ def _run(
     resume: bool,
     minutes: float,
 ) -> Finished:
+    torch.manual_seed(settings.seed)  # new adapters begin at random
     backbone = Backbone.load(settings.model, device=spread.device)
     stage = _stage(backbone, settings, adapters, material)
     return Trainer(stage, settings, out, spread).run(resume=resume, minutes=minutes)
@@ -105,22 +150,40 @@ def _stage(backbone: Backbone, settings: TrainingSettings, adapters: Path | None
         "rl": ("compressor", "reasoner") if "compressed" in settings.forms else ("reasoner",),
         "gate": ("gate",),
     }
-    prepare_adapters(backbone, trained[settings.stage], settings.rank, adapters)
-    return Supervised(backbone, settings, material)
+    prepare_adapters(backbone, trained[settings.stage], settings, str(adapters or NO_ADAPTERS))
+    if settings.stage == "rl":
+        return Reinforce(backbone, settings, material, Embedder(device=str(backbone.device)))
+    if settings.stage == "gate":
+        return GateTraining(backbone, Embedder(device=str(backbone.device)), settings, material, adapters)
+    stage = Supervised(backbone, settings, material)
+    if adapters is not None:
+        stage.compressor.load_memory_embedding(adapters)
+    return stage
 
 
-def prepare_adapters(backbone: Backbone, trained: tuple[Role, ...], rank: int, folder: Path | None) -> None:
-    """Load what ``folder`` holds, make anew what is to be trained and not there, and let gradients reach the latter.
+def prepare_adapters(backbone: Backbone, trained: tuple[Role, ...], settings: TrainingSettings, start: str) -> None:
+    """Load what ``start`` names, make anew what is to be trained and not there, and let gradients reach the latter.
+
+    Args:
+        start: see :func:`core.adapters.find_adapters`.
 
     Raises:
-        WeightsError: ``folder`` is given and holds no adapter.
+        WeightsError: ``start`` names no adapters, or those of another model.
     """
-    for role in ROLES:
-        if folder is not None and (folder / role).is_dir():
-            backbone.load_adapter(role, folder / role)
-        elif role in trained:
-            backbone.add_adapter(role, rank=rank, alpha=2 * rank)
+    if folder := find_adapters(start, settings.model):
+        # None is merged, even if it stays as it is: a merged copy is gone before the backward pass.
+        load_adapters(backbone, folder, settings.placement, ROLES)
+    for role in trained:
+        if role not in backbone.adapters:
+            backbone.add_adapter(role, rank=settings.rank, alpha=2 * settings.rank)
     backbone.train_only(trained)
+
+
+def _whole_numbers(text: str, option: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{option}={text!r}: give whole numbers with commas between them, such as 2,4,8") from None
 
 
 def _say(line: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from random import Random
+from typing import Literal
 
 from ..errors import InputError
 from ..prompts import ANSWER_OPENING, UPDATE_OPENING, answer_prompt, update_prompt
@@ -26,6 +27,8 @@ _ANSWERS_IN_LESSON = 8
 _TEXT_WORDS: dict[Form, tuple[int, ...]] = {"raw": (90, 180), "compressed": (90, 180, 350, 700)}
 """Words of a lesson's text: of two passages of 128 tokens, or of chunks up to 1,024."""
 
+_PARAGRAPH_CHARACTERS, _SENTENCE_CHARACTERS = 3000, 600
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -35,6 +38,9 @@ class Turn:
     opening: str
     """The begun reply; ``target`` follows it."""
     target: str
+    kind: Literal["reply", "reconstruction", "continuation"] = "reply"
+    """A reply is the reasoner's, in the chat template. The others are of :mod:`core.training.pretraining`: plain
+    text that the bare base reads, ``user`` and ``target`` running on."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Lessons:
         Raises:
             InputError: there is nothing to learn from.
         """
-        usable = [q for q in questions if q.gold and q.gold[0].supporting]
+        usable = [q for q in questions if q.gold and q.gold[0].supporting and _is_prose(q.gold)]
         if len(usable) < 2:
             raise InputError(f"{len(usable)} questions with supporting sentences: give at least two, see --data")
         single = [q for q in usable if len(q.gold) == 1]
@@ -139,7 +145,7 @@ class Lessons:
         if known:
             wanted.append(_Wanted(question.question, known[:4], here.supporting))
         stranger = random.choice(self._all)
-        if stranger.gold[0].text not in text:
+        if all(paragraph.text not in text for paragraph in stranger.gold):
             wanted.append(_Wanted(stranger.question, self._noise(random), ()))
         return _lesson(text, wanted, form)
 
@@ -174,6 +180,14 @@ class Lessons:
         titled = random.random() < 0.5
         text = "\n\n".join(p.document if titled else p.text for p in chosen)
         return text, {p.text for p in chosen}
+
+
+def _is_prose(gold: Sequence[Paragraph]) -> bool:
+    """Whether paragraphs and supporting sentences are of a length to be read; tables run to ten thousand tokens."""
+    sentences = (sentence for paragraph in gold for sentence in paragraph.supporting)
+    return all(len(p.text) <= _PARAGRAPH_CHARACTERS for p in gold) and all(
+        len(sentence) <= _SENTENCE_CHARACTERS for sentence in sentences
+    )
 
 
 def _lesson(text: str, wanted: Sequence[_Wanted], form: Form) -> Lesson:

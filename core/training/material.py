@@ -9,6 +9,8 @@ from ..errors import InputError
 from ..questions import Paragraph, Question, read_pool, read_questions
 
 HELD_OUT_SHARE = 0.02
+_LEAST_HELD_OUT = 8
+"""Gold paragraphs that are held out, about, of a data set too small for the share."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,8 @@ class Material:
 def read_material(folder: Path) -> Material:
     """Read ``train/*.jsonl[.gz]`` and, where there is one, ``pool/wikipedia.jsonl[.gz]`` of ``folder``.
 
-    What is held out is chosen by gold paragraph, so that none is on both sides, and never changes
-    when other files are added.
+    What is held out is chosen by gold paragraph, and does not change when other files are added. A
+    question that shares a gold paragraph with a held-out one is left out, so that none is on both sides.
 
     Raises:
         InputError: there is no training file, or a line is no question.
@@ -33,19 +35,22 @@ def read_material(folder: Path) -> Material:
     if not files:
         raise InputError(f"{folder} has no train/*.jsonl or train/*.jsonl.gz: see training/data.md for the schema")
     questions = [question for file in files for question in read_questions(file) if question.gold]
-    held_out = [_is_held_out(question) for question in questions]
+    train, held_out = _split(questions)
     pools = sorted((folder / "pool").glob("wikipedia.jsonl*"))
-    return Material(
-        _chosen(questions, held_out, False),
-        _chosen(questions, held_out, True),
-        tuple(read_pool(pools[0])) if pools else (),
-    )
+    return Material(train, held_out, tuple(read_pool(pools[0])) if pools else ())
 
 
-def _chosen(questions: Sequence[Question], held_out: Sequence[bool], wanted: bool) -> tuple[Question, ...]:
-    return tuple(q for q, out in zip(questions, held_out, strict=True) if out == wanted)
+def _split(questions: Sequence[Question]) -> tuple[tuple[Question, ...], tuple[Question, ...]]:
+    paragraphs = {question.gold[0].text for question in questions}
+    share = max(HELD_OUT_SHARE, _LEAST_HELD_OUT / max(1, len(paragraphs)))
+    chosen = {text for text in paragraphs if is_held_out(text, share)}
+    held_out = tuple(question for question in questions if question.gold[0].text in chosen)
+    seen = {paragraph.text for question in held_out for paragraph in question.gold}
+    train = tuple(q for q in questions if not any(paragraph.text in seen for paragraph in q.gold))
+    return train, held_out
 
 
-def _is_held_out(question: Question) -> bool:
-    digest = hashlib.sha256(question.gold[0].text.encode()).digest()
-    return int.from_bytes(digest[:4], "big") < HELD_OUT_SHARE * 2**32
+def is_held_out(text: str, share: float = HELD_OUT_SHARE) -> bool:
+    """Whether a paragraph is kept for measuring: chosen by its hash, the same on every machine."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return int.from_bytes(digest[:4], "big") < share * 2**32

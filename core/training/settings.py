@@ -1,13 +1,17 @@
 """What a training run is made with, flat. Saved beside the run, and compared when it is resumed."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..settings import CheckedSettings, Form, Placement, Ratio
 from ..weights import DEFAULT_MODEL
 
 StageName = Literal["compressor", "reasoner", "rl", "gate"]
+
+
+GateKind = Literal["prompt", "probes"]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class TrainingSettings(CheckedSettings):
@@ -31,8 +35,51 @@ class TrainingSettings(CheckedSettings):
     """α is drawn from these for each lesson (LycheeMemory, section 3.1); one named twice comes twice as often."""
     joint: bool = True
     """Whether the compressor stage trains the reasoner with it; the paper keeps the reader fixed."""
+    reconstruction: Share = 0.0
+    """Share of the compressor stage's lessons in which the bare base repeats a span of pool text from its slots."""
+    continuation: Share = 0.0
+    """Share of those in which it goes on after pool text from its slots as it does from the text itself. The
+    paper mixes both with question answering by weights that it does not publish."""
+    group: Annotated[int, Field(ge=2)] = 8
+    """RL: rollouts of a question, G; LycheeMemory samples 12, ReMemR1 16."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """RL: of the samples. Other than 1 samples from another policy than is trained, which is not corrected for."""
+    outcome_share: Share = 0.8
+    """RL: α, the outcome's share of an advantage; the rest is the turn's own (ReMemR1)."""
+    kl_weight: Annotated[float, Field(ge=0)] = 1e-3
+    """RL: β, what the divergence from the adapters at the start costs (both papers); 0 does not compute it."""
+    clip_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """RL: ε, how far from 1 a reply's ratio counts (ReMemR1)."""
+    haystack: Annotated[int, Field(ge=1)] = 20
+    """RL: paragraphs that a question is asked over, its own included, which are never left out."""
+    max_steps: Annotated[int, Field(ge=1)] = 8
+    """RL: most chunks that a rollout reads."""
+    update_tokens: Annotated[int, Field(ge=8)] = 64
+    """RL: most tokens that a rollout writes after reading a chunk."""
+    answer_tokens: Annotated[int, Field(ge=4)] = 64
+    """RL: most tokens of a rollout's answer."""
+    rollouts_at_once: Annotated[int, Field(ge=1)] = 64
+    """RL: most rollouts that are decoded in one batch, by each process."""
+    held_out_questions: Annotated[int, Field(ge=1)] = 16
+    """RL: held-out questions that are answered at each measurement."""
+    leave_out_closed_book: bool = False
+    """RL: whether questions that the bare base answers without any text are replaced by others (both papers)."""
+    start: str | None = None
+    """RL: folder of the adapters that it starts from and stays near; a resumed run must start from the same."""
+    gate: GateKind = "prompt"
+    """Whether the gate reads the prompt behind each chunk's slots, or reads it once and asks with probe tokens."""
+    scored: Annotated[int, Field(ge=2)] = 8
+    """Gate: chunks of a haystack that are scored in a step, positives and hard negatives."""
+    positive_weight: Annotated[float, Field(gt=0)] = 3.0
+    """Weight of a chunk that holds something over one that does not (LycheeMemory, section 3.3)."""
     clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest norm of a step's gradient."""
     evaluate_every: Annotated[int, Field(ge=1)] = 50
     save_every: Annotated[int, Field(ge=1)] = 50
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Self:
+        if self.reconstruction + self.continuation > 1:
+            raise ValueError(f"reconstruction={self.reconstruction} and continuation={self.continuation} exceed 1")
+        return self

@@ -14,6 +14,7 @@ from random import Random
 import torch
 from torch import Tensor
 
+from ..adapters import save_adapters
 from ..backbone import Backbone
 from ..compressor import Compressor
 from ..kv_cache import Slots
@@ -21,6 +22,7 @@ from ..prompts import SYSTEM
 from ..settings import CompressionSettings, Ratio
 from .lessons import Lesson, Lessons, Turn
 from .material import Material
+from .pretraining import OBJECTIVES, PoolLessons, pool_loss, pool_share
 from .settings import TrainingSettings
 from .stage import Stage
 from .teacher_forcing import Row, target_log_probs
@@ -50,16 +52,25 @@ class Supervised(Stage[Piece]):
         self.settings = settings
         self._lessons = Lessons(material.train, settings.forms, settings.seed)
         self._held_out = {form: Lessons(material.held_out, (form,), 0) for form in dict.fromkeys(settings.forms)}
+        pooled = settings.stage == "compressor" and settings.reconstruction + settings.continuation > 0
+        self._pool = PoolLessons(material.pool, settings.seed) if pooled else None
+        self._held_out_pool = PoolLessons(material.pool, 0, held_out=True) if pooled else None
         self.compressor = Compressor(backbone, CompressionSettings(ratio=4, placement=settings.placement))
 
     def work(self, step: int, process: int, processes: int) -> Sequence[Piece]:
         """See :class:`Stage`."""
         batch = self.settings.batch
-        lessons = [self._lessons.at(step * batch + i) for i in range(batch)]
+        lessons = [self._lesson(step * batch + i) for i in range(batch)]
         tokens = sum(len(self._target(turn)) for lesson in lessons for turn in lesson.turns)
         ratios = [Random(f"{self.settings.seed}:{step}:{i}").choice(self.settings.ratios) for i in range(batch)]
         pieces = [Piece(lesson, ratio, tokens) for lesson, ratio in zip(lessons, ratios, strict=True)]
         return pieces[process::processes]
+
+    def _lesson(self, place: int) -> Lesson:
+        if self._pool is None:
+            return self._lessons.at(place)
+        objective, number = pool_share(place, self.settings.reconstruction, self.settings.continuation)
+        return self._pool.at(number, objective) if objective else self._lessons.at(number)
 
     def forward(self, piece: Piece) -> tuple[Tensor, dict[str, float]]:
         """See :class:`Stage`."""
@@ -67,30 +78,45 @@ class Supervised(Stage[Piece]):
         return loss / piece.tokens_in_step, {"tokens": float(tokens)}
 
     def evaluate(self) -> dict[str, float]:
-        """Return the loss of a target token on held-out questions, for each form, slots at α = 4."""
-        return {f"loss_{form}": self._mean_loss(lessons) for form, lessons in self._held_out.items()}
+        """Return the loss of a target token on what is held out, for each form and objective, slots at α = 4."""
+        shown: dict[str, list[Lesson]] = {}
+        for form, lessons in self._held_out.items():
+            shown[form] = [lessons.at(i) for i in range(min(_HELD_OUT_LESSONS, len(lessons)))]
+        if (pool := self._held_out_pool) is not None:
+            for objective in OBJECTIVES:
+                shown[objective] = [pool.at(i, objective) for i in range(min(_HELD_OUT_LESSONS, len(pool)))]
+        return {f"loss_{name}": self._mean_loss(lessons) for name, lessons in shown.items()}
 
     def save(self, folder: Path) -> None:
-        """Write the adapters that were trained, and the memory embedding where there is one."""
-        for role in self.backbone.trained:
-            self.backbone.save_adapter(role, folder)
+        """Write every adapter there is, so that the next stage finds those it does not train; and the embedding."""
+        save_adapters(self.backbone, self.backbone.adapters, folder, self.settings.placement)
+        if "compressor" in self.backbone.adapters:
+            self.compressor.save_memory_embedding(folder)
 
     def _loss(self, lesson: Lesson, ratio: Ratio) -> tuple[Tensor, int]:
         rows = [Row(self._prompt(turn), self._target(turn)) for turn in lesson.turns]
-        slots = self._slots(lesson.chunk, ratio) if lesson.chunk is not None else None
+        chunk = self.backbone.encode(lesson.chunk) if lesson.chunk is not None else None
+        slots = self._slots(chunk, ratio) if chunk is not None else None
+        kind = lesson.turns[0].kind
+        if kind != "reply" and chunk is not None and slots is not None:
+            return pool_loss(self.backbone, kind, chunk, rows, slots), sum(len(row.target) for row in rows)
         found = torch.cat(target_log_probs(self.backbone, rows, slots))
         return -found.sum(), len(found)
 
-    def _mean_loss(self, lessons: Lessons) -> float:
-        losses = [self._loss(lessons.at(i), 4) for i in range(min(_HELD_OUT_LESSONS, len(lessons)))]
+    def _mean_loss(self, lessons: Sequence[Lesson]) -> float:
+        losses = [self._loss(lesson, 4) for lesson in lessons]
         return float(sum(loss for loss, _ in losses)) / sum(tokens for _, tokens in losses)
 
-    def _slots(self, text: str, ratio: Ratio) -> Slots:
+    def _slots(self, chunk: list[int], ratio: Ratio) -> Slots:
         self.compressor.settings = CompressionSettings(ratio=ratio, placement=self.settings.placement)
-        return self.compressor.forward([self.backbone.encode(text)])[0]
+        return self.compressor.forward([chunk])[0]
 
     def _prompt(self, turn: Turn) -> tuple[int, ...]:
+        if turn.kind != "reply":
+            return tuple(self.backbone.encode(turn.user))
         return tuple(self.backbone.encode_chat(SYSTEM, turn.user, turn.opening))
 
     def _target(self, turn: Turn) -> tuple[int, ...]:
+        if turn.kind != "reply":
+            return tuple(self.backbone.encode(turn.target))
         return (*self.backbone.encode(turn.target), self.backbone.tokenizer.eos_token_id)

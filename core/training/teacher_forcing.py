@@ -37,6 +37,19 @@ def target_log_probs(
         slots: of the chunk that is open, with gradient where the compressor is to learn.
         role: whose adapter reads.
     """
+    log_probs = target_distributions(backbone, rows, slots, role)
+    targets = torch.tensor([token for row in rows for token in row.target], device=backbone.device)
+    chosen = log_probs.gather(1, targets[:, None]).squeeze(1)
+    return list(chosen.split([len(row.target) for row in rows]))
+
+
+def target_distributions(
+    backbone: Backbone, rows: Sequence[Row], slots: Slots | None = None, role: Role | None = "reasoner"
+) -> Tensor:
+    """Return log p of every token where a target stands, float32 [target tokens of all rows, vocabulary].
+
+    The arguments are those of :func:`target_log_probs`.
+    """
     device = backbone.device
     shared = common_beginning([row.prompt for row in rows]) // _BLOCK * _BLOCK
     with backbone.using(role):
@@ -63,9 +76,7 @@ def target_log_probs(
             ]
         )
         logits = backbone.logits(predicting).float()
-    targets = torch.tensor([token for row in rows for token in row.target], device=device)
-    chosen = log_softmax(logits, dim=-1).gather(1, targets[:, None]).squeeze(1)
-    return list(chosen.split([len(row.target) for row in rows]))
+    return log_softmax(logits, dim=-1)
 
 
 def common_beginning(prompts: Sequence[Sequence[int]]) -> int:

@@ -1,0 +1,1 @@
+"""Measures answers: one set of questions, several systems, one table. ``python -m core.evaluation``."""

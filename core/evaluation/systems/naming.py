@@ -1,0 +1,130 @@
+"""What a system is called on the command line: ``raw``, ``rag:passages=4``, ``compressed:ratio=8,gate=off``."""
+
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ...backbone import Backbone, Role
+from ...embedder import Embedder
+from ...errors import InputError
+from ...settings import CompressionSettings, Placement, RecallSettings, replaced
+from .bm25 import WordRetrieval
+from .full import FullContext
+from .memagent import MemAgent
+from .ours import CompressedMemory, without_gate
+from .rag import EmbeddingRetrieval
+from .rememr1 import ReMemR1
+from .system import System
+
+TRAINED_PLACEMENT: Placement = "in_place"
+"""That the adapters of a run are loaded for: all systems share one model."""
+NAMES = ("compressed", "raw", "rag", "bm25", "full", "memagent", "rememr1")
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+_OptionsT = TypeVar("_OptionsT", bound=_Options)
+
+
+class OurOptions(_Options):
+    """Of ``compressed`` and ``raw``; what is not given is as users have it."""
+
+    gate: bool = True
+    callback: bool = True
+    ratio: int | None = None
+    placement: Placement | None = None
+    chunk_tokens: int | None = None
+    top_k: int | None = None
+    threshold: float | None = None
+    max_steps: int | None = None
+    raw_passages: int | Literal["all"] | None = None
+    update_tokens: int | None = None
+    answer_tokens: int | None = None
+
+
+class FullOptions(_Options):
+    """Of ``full``."""
+
+    trained: bool = True
+    """Whether the reasoner's adapter reads, where there is one; off, the base model by itself."""
+
+
+class PassageOptions(FullOptions):
+    """Of ``rag`` and ``bm25``."""
+
+    passages: int = Field(default=8, ge=1)
+
+
+class AgentOptions(_Options):
+    """Of ``memagent`` and ``rememr1``, which are else as their authors describe them."""
+
+    trained: bool = False
+    """Whether the reasoner's adapter writes; it is trained on other prompts than theirs."""
+
+
+def system_named(name: str, backbone: Backbone, embedder: Embedder) -> System:
+    """Make the system that ``name`` asks for.
+
+    Raises:
+        InputError: there is no such system, option or value.
+    """
+    kind, _, given = name.partition(":")
+    options = dict(_pair(name, part) for part in given.split(",") if part)
+    match kind:
+        case "compressed" | "raw":
+            ours = _checked(OurOptions, name, options)
+            if ours.placement not in (None, TRAINED_PLACEMENT) and "compressor" in backbone.adapters:
+                raise InputError(f"system {name!r}: the adapters are for {TRAINED_PLACEMENT}; add --adapters none")
+            return CompressedMemory(backbone, embedder, kind, _compression(ours), _recall(ours))
+        case "rag" | "bm25":
+            found = _checked(PassageOptions, name, options)
+            retrieval = EmbeddingRetrieval if kind == "rag" else WordRetrieval
+            return retrieval(backbone, embedder, found.passages, _role(found.trained))
+        case "full":
+            return FullContext(backbone, role=_role(_checked(FullOptions, name, options).trained))
+        case "memagent":
+            return MemAgent(backbone, role=_role(_checked(AgentOptions, name, options).trained))
+        case "rememr1":
+            return ReMemR1(backbone, role=_role(_checked(AgentOptions, name, options).trained))
+    raise InputError(f"there is no system {kind!r}: choose among {', '.join(NAMES)}")
+
+
+def _role(trained: bool) -> Role | None:
+    return "reasoner" if trained else None
+
+
+def _compression(options: OurOptions) -> CompressionSettings:
+    return replaced(CompressionSettings(), **_given(options, set(CompressionSettings.model_fields)))
+
+
+def _recall(options: OurOptions) -> RecallSettings:
+    given = _given(options, set(RecallSettings.model_fields) - {"callback"})
+    if given.get("raw_passages") == "all":
+        given["raw_passages"] = None
+    settings = replaced(RecallSettings(), callback=options.callback, **given)
+    return settings if options.gate else without_gate(settings)
+
+
+def _given(options: OurOptions, names: set[str]) -> dict[str, object]:
+    return {name: value for name, value in options.model_dump().items() if name in names and value is not None}
+
+
+def _pair(name: str, part: str) -> tuple[str, str]:
+    key, equals, value = part.partition("=")
+    if not equals:
+        raise InputError(f"system {name!r}: {part!r} is no option: write NAME=VALUE, with commas between")
+    return key, value
+
+
+def _checked(kind: type[_OptionsT], name: str, options: dict[str, str]) -> _OptionsT:
+    try:
+        return kind.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        known = ", ".join(kind.model_fields) or "none"
+        raise InputError(
+            f"system {name!r}: option {'.'.join(map(str, first['loc'][:1]))}={first['input']!r}: {first['msg']}; its "
+            f"options are: {known}"
+        ) from error

@@ -1,0 +1,109 @@
+"""Lets many conversations with the model run at once, and writes all their next replies in one batch.
+
+Each conversation is ordinary code that calls :meth:`core.generation.Generator.reply`, in a thread of
+its own. The model decodes when every conversation that goes on has asked, in their order, so what is
+written depends on nothing that a scheduler decides.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from queue import SimpleQueue
+from typing import TypeVar
+
+import torch
+
+from ..generation import Generator, Prompt, Reply
+
+_Result = TypeVar("_Result")
+_Event = tuple[int, Prompt | None]
+
+
+class StoppedError(RuntimeError):
+    """Ends a conversation because another one failed; never leaves :func:`in_lockstep`."""
+
+
+class Seat(Generator):
+    """One conversation's generator: it asks, waits for all the others, and keeps what was said."""
+
+    def __init__(self, generator: Generator, number: int, events: SimpleQueue[_Event]) -> None:
+        super().__init__(generator.backbone, generator.role)
+        self._number, self._events = number, events
+        self._given: SimpleQueue[Reply | None] = SimpleQueue()
+        self.said: list[tuple[Prompt, Reply]] = []
+
+    def reply(self, prompt: Prompt, on_text: Callable[[str], None] | None = None) -> Reply:
+        """Wait for the batch with this prompt's reply; ``on_text`` sees it whole."""
+        self._events.put((self._number, prompt))
+        reply = self._given.get()
+        if reply is None:
+            raise StoppedError
+        self.said.append((prompt, reply))
+        if on_text:
+            on_text(reply.text[len(prompt.prefill) :])
+        return reply
+
+    def give(self, reply: Reply | None) -> None:
+        """Hand over the awaited reply; ``None`` ends the conversation."""
+        self._given.put(reply)
+
+
+def in_lockstep(
+    generator: Generator,
+    conversations: Sequence[Callable[[Seat], _Result]],
+    temperature: float,
+    sources: Sequence[torch.Generator],
+) -> list[_Result]:
+    """Run ``conversations`` to their ends and return what they return, in order.
+
+    Args:
+        generator: writes the replies, in the calling thread.
+        temperature: 0 takes the likeliest token.
+        sources: of each conversation's samples, on the CPU.
+
+    An exception in one conversation stops all of them and is raised here.
+    """
+    events: SimpleQueue[_Event] = SimpleQueue()
+    seats = [Seat(generator, number, events) for number in range(len(conversations))]
+    with ThreadPoolExecutor(max(1, len(seats))) as threads:
+        futures = [threads.submit(talk, seat) for talk, seat in zip(conversations, seats, strict=True)]
+        for number, future in enumerate(futures):
+            future.add_done_callback(partial(_ended, events, number))
+        try:
+            _serve(generator, seats, futures, events, temperature, sources)
+        finally:
+            for seat in seats:
+                seat.give(None)
+    return [future.result() for future in futures]
+
+
+def _ended(events: SimpleQueue[_Event], number: int, _: Future[_Result]) -> None:
+    events.put((number, None))
+
+
+def _serve(
+    generator: Generator,
+    seats: Sequence[Seat],
+    futures: Sequence[Future[_Result]],
+    events: SimpleQueue[_Event],
+    temperature: float,
+    sources: Sequence[torch.Generator],
+) -> None:
+    going, asked = set(range(len(seats))), dict[int, Prompt]()
+    while going:
+        number, prompt = events.get()
+        if prompt is None:
+            futures[number].result()  # raises what the conversation raised
+            going.discard(number)
+        else:
+            asked[number] = prompt
+        if going and asked.keys() == going:
+            # Prompts with opened slots and prompts without cannot share a batch.
+            for has_slots in (True, False):
+                rows = [row for row in sorted(asked) if bool(asked[row].slots) == has_slots]
+                if rows:
+                    drawn = [sources[row] for row in rows]
+                    replies = generator.replies([asked[row] for row in rows], temperature=temperature, random=drawn)
+                    for row, reply in zip(rows, replies, strict=True):
+                        seats[row].give(reply)
+            asked = {}

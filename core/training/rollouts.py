@@ -1,0 +1,194 @@
+"""Trajectories to learn from, sampled through the inference code itself: :meth:`core.recall.Recall.ask`.
+
+There is no second decode loop: gate, reasoner, callback and answer are those of use. All that is
+added is a record of what each turn was shown and what it wrote.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from ..backbone import Backbone
+from ..compressor import Compressor
+from ..embedder import Embedder
+from ..gate import SimilarityGate
+from ..generation import Generator, Prompt, Reply
+from ..ingest import Document, Ingest
+from ..memory_bank import Fingerprint, MemoryBank
+from ..passage_index import StoredChunk
+from ..prompts import NOTHING_FOUND
+from ..questions import Question
+from ..reasoner import Reasoner, Update
+from ..recall import Recall, Recalled
+from ..settings import DEFAULT_NAMESPACE, CompressionSettings, Form, Placement, Ratio, RecallSettings, replaced
+from ..usage import Usage
+from ..working_memory import Note, WorkingMemory
+from .lockstep import Seat, in_lockstep
+
+
+@dataclass(frozen=True)
+class Task:
+    """A question, the haystack it is asked over, and how that is read."""
+
+    question: Question
+    documents: tuple[Document, ...]
+    form: Form
+    ratio: Ratio
+    seed: str
+    """Of the samples; each rollout adds its number."""
+
+
+@dataclass(frozen=True)
+class SampledTurn:
+    """One reply of a rollout, with what is needed to reward it and to learn from it."""
+
+    prompt: tuple[int, ...]
+    written: tuple[int, ...]
+    log_probs: tuple[float, ...]
+    """log p of each token written, by the policy that wrote it; empty where it was greedy."""
+    text: str
+    """The whole reply."""
+    chunk: str | None
+    """Text of the chunk that was open; ``None``: the final answer, with nothing open."""
+    before: str
+    """Working memory that the turn was shown."""
+    after: str
+    """Working memory that the turn left."""
+    recalled: str
+    """What the turn's callback brought back: notes, and the text of a chunk that was passed over."""
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One rollout: a turn for each chunk read, then the answer, if there was anything to answer from."""
+
+    turns: tuple[SampledTurn, ...]
+    answer: str
+    """Empty where nothing was found."""
+
+
+class Rollouts:
+    """Asks questions over haystacks of their own, many times at once."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        compressor: Compressor,
+        embedder: Embedder,
+        recall: RecallSettings,
+        *,
+        placement: Placement,
+        at_once: int,
+    ) -> None:
+        """
+        Args:
+            compressor: encodes haystacks of the compressed form, with its parameters as they are.
+            recall: how questions are answered; the form is the task's.
+            at_once: most rollouts in one batch.
+        """
+        self._backbone, self._compressor, self._embedder = backbone, compressor, embedder
+        self._recall, self._placement, self._at_once = recall, placement, at_once
+
+    def sample(self, tasks: Sequence[Task], count: int, temperature: float) -> list[tuple[Trajectory, ...]]:
+        """Return ``count`` trajectories of each task: the same for the same seeds, whatever else is sampled.
+
+        Args:
+            temperature: 0 takes the likeliest token.
+        """
+        together = max(1, self._at_once // count)
+        return [
+            group
+            for first in range(0, len(tasks), together)
+            for group in self._sampled(tasks[first : first + together], count, temperature)
+        ]
+
+    def _sampled(self, tasks: Sequence[Task], count: int, temperature: float) -> Iterator[tuple[Trajectory, ...]]:
+        with _closed_in_the_end([self._bank(task) for task in tasks]) as banks:
+            rollouts = [(task, bank, n) for task, bank in zip(tasks, banks, strict=True) for n in range(count)]
+            done = in_lockstep(
+                Generator(self._backbone),
+                [partial(self._rollout, task, bank) for task, bank, _ in rollouts],
+                temperature,
+                [random_source(f"{task.seed}:{n}") for task, _, n in rollouts],
+            )
+        for first in range(0, len(done), count):
+            yield tuple(done[first : first + count])
+
+    def _bank(self, task: Task) -> MemoryBank:
+        compression = CompressionSettings(ratio=task.ratio, placement=self._placement, encode=task.form == "compressed")
+        self._compressor.settings = compression
+        made_by = Fingerprint(
+            model=self._backbone.name, weights="training", embedder=self._embedder.name, **compression.model_dump()
+        )
+        bank = MemoryBank(made_by)
+        Ingest(bank, self._compressor, self._embedder, DEFAULT_NAMESPACE).run(task.documents)
+        return bank
+
+    def _rollout(self, task: Task, bank: MemoryBank, seat: Seat) -> Trajectory:
+        settings = replaced(self._recall, form=task.form)
+        reasoner = _WatchedReasoner(seat, bank, self._embedder, settings, task.form)
+        gate = SimilarityGate(self._embedder, settings.candidates)
+        answer = Recall(bank, gate, reasoner, settings).ask(task.question.question, DEFAULT_NAMESPACE)
+        turns = [
+            self._turn(exchange, bank.text(step.chunk.chunk_id), *memories, _brought_back(step.recalled, bank))
+            for exchange, step, memories in zip(seat.said, answer.steps, reasoner.memories, strict=False)
+        ]
+        known = answer.memory.text
+        answers = [self._turn(exchange, None, known, known, "") for exchange in seat.said[len(turns) :]]
+        return Trajectory((*turns, *answers), "" if answer.text == NOTHING_FOUND else answer.text)
+
+    def _turn(
+        self, exchange: tuple[Prompt, Reply], chunk: str | None, before: str, after: str, recalled: str
+    ) -> SampledTurn:
+        prompt, reply = exchange
+        read = tuple(self._backbone.encode_chat(prompt.system, prompt.user, prompt.prefill))
+        return SampledTurn(read, reply.token_ids, reply.log_probs, reply.text, chunk, before, after, recalled)
+
+
+class _WatchedReasoner(Reasoner):
+    """The reasoner, with a record of the memory before and after each update."""
+
+    def __init__(
+        self, generator: Generator, bank: MemoryBank, embedder: Embedder, settings: RecallSettings, form: Form
+    ) -> None:
+        super().__init__(generator, bank, embedder, settings, form)
+        self.memories: list[tuple[str, str]] = []
+
+    def update(
+        self,
+        question: str,
+        memory: WorkingMemory,
+        chunk: StoredChunk,
+        gate: float,
+        recalled: Sequence[Note],
+        usage: Usage,
+    ) -> Update:
+        update = super().update(question, memory, chunk, gate, recalled, usage)
+        self.memories.append((memory.text, update.memory.text))
+        return update
+
+
+def random_source(seed: str) -> torch.Generator:
+    """Return a random source on the CPU that follows from the text of ``seed``, the same in every process."""
+    digest = hashlib.sha256(seed.encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def _brought_back(recalled: Recalled, bank: MemoryBank) -> str:
+    texts = [note.text for note in recalled.notes]
+    if recalled.opened is not None:
+        texts.append(bank.text(recalled.opened[0].chunk_id))
+    return "\n".join(texts)
+
+
+@contextmanager
+def _closed_in_the_end(banks: list[MemoryBank]) -> Iterator[list[MemoryBank]]:
+    try:
+        yield banks
+    finally:
+        for bank in banks:
+            bank.close()

@@ -1,0 +1,45 @@
+"""What compression keeps: nothing is lost at α = 1, and more at every step after it."""
+
+from pydoc_data.topics import topics
+
+import pytest
+
+from core.backbone import Backbone
+from core.compressor import Compressor
+from core.errors import InputError
+from core.evaluation.fidelity import answers_from_gold, measure, passages, read_after
+from core.settings import CompressionSettings
+
+from .made import MILL
+
+STORIES = sorted(topics.values(), key=len)[-2:]
+
+
+def test_uncompressed_keeps_all_and_more_is_lost_at_higher_ratios(default_backbone: Backbone) -> None:
+    one, many = measure(default_backbone, STORIES[:1], [MILL], "in_place", context=64, ratios=(1, 16))
+    assert one.next_text_kept == pytest.approx(1, abs=0.05)
+    assert many.next_text_kept < one.next_text_kept
+    assert one.reconstruction_loss < many.reconstruction_loss
+    assert one.reconstruction_accuracy > many.reconstruction_accuracy
+    assert "Ark" in MILL.answers[0]
+    assert one.answer_sub_exact_match == 1.0
+
+
+def test_slots_help_to_read_a_passage_again(default_backbone: Backbone) -> None:
+    contexts = passages(default_backbone, STORIES, 64)[:, :64]
+    whole = Compressor(default_backbone, CompressionSettings(ratio=1, chunk_tokens=64))
+    without, chance = read_after(default_backbone, None, contexts, contexts)
+    with_slots, accuracy = read_after(default_backbone, whole, contexts, contexts)
+    assert with_slots < without / 2
+    assert accuracy > chance + 0.2
+
+
+def test_only_gold_paragraphs_are_read(default_backbone: Backbone) -> None:
+    whole = Compressor(default_backbone, CompressionSettings(ratio=1))
+    blind = MILL.model_copy(update={"paragraphs": (MILL.paragraphs[1].model_copy(update={"support": (0,)}),)})
+    assert answers_from_gold(default_backbone, whole, [blind])[1] == 0.0
+
+
+def test_a_story_that_is_too_short_is_refused(default_backbone: Backbone) -> None:
+    with pytest.raises(InputError, match=r"text 0 has \d+ tokens, 161 are needed"):
+        passages(default_backbone, ["Too short."], 64)

@@ -1,0 +1,49 @@
+"""What many tests of training share: questions from Python's own reference, and runs on a tiny random model."""
+
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from core.adapters import NO_ADAPTERS
+from core.backbone import Role
+from core.training.__main__ import prepare_adapters
+from core.training.material import Material
+from core.training.sample_data import sample_questions
+from core.training.settings import TrainingSettings
+from core.training.supervised import Supervised
+from core.training.trainer import Trainer, accelerator
+from tests.tiny_models import backbone, causal_lm, tokenizer
+
+BOTH: tuple[Role, ...] = ("compressor", "reasoner")
+
+
+@cache
+def material() -> Material:
+    questions, pool = sample_questions()
+    return Material(tuple(questions[:-3]), tuple(questions[-3:]), tuple(pool))
+
+
+def settings(**changes: object) -> TrainingSettings:
+    """Return settings of a run of the compressor stage that takes seconds."""
+    small = {"stage": "compressor", "model": "tiny", "forms": ("compressed",), "steps": 4, "batch": 2, "rank": 4}
+    return TrainingSettings(**{**small, "warmup": 1, "evaluate_every": 2, "save_every": 2, **changes})
+
+
+def supervised(chosen: TrainingSettings, kind: type[Supervised] = Supervised) -> Supervised:
+    """Return a stage with new adapters, always the same ones."""
+    torch.manual_seed(0)
+    model = backbone()
+    prepare_adapters(model, BOTH if chosen.joint else ("compressor",), chosen, NO_ADAPTERS)
+    return kind(model, chosen, material())
+
+
+def trainer(out: Path, kind: type[Supervised] = Supervised, **changes: object) -> Trainer:
+    chosen = settings(**changes)
+    return Trainer(supervised(chosen, kind), chosen, out, accelerator())
+
+
+def save_tiny_model(folder: Path) -> None:
+    """Write the tiny model as a folder that ``--model`` takes."""
+    causal_lm().save_pretrained(folder)
+    tokenizer().save_pretrained(folder)

@@ -1,0 +1,205 @@
+"""The stage on a tiny random model: where gradients go, what a step depends on, and that a reward rises."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from core.embedder import Embedder
+from core.questions import Question
+from core.training.group import Group, Scorer, multi_level_reward
+from core.training.rl import Piece, Reinforce
+from core.training.rollouts import Trajectory
+from core.training.trainer import CHECKPOINT, METRICS, Trainer
+
+from .babbler import babbler, material, settings
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    return Embedder(device="cpu")
+
+
+def stage(embedder: Embedder, reward: Scorer = multi_level_reward, **changes: object) -> Reinforce:
+    model = babbler("compressor", "reasoner", scale=0.1, adapters=0.05)
+    return Reinforce(model, settings(**changes), material(), embedder, reward)
+
+
+def one_step(reinforce: Reinforce, pieces: Sequence[Piece]) -> dict[str, float]:
+    """Go back through all ``pieces`` and return the sums of what was measured."""
+    sums: dict[str, float] = {}
+    for piece in pieces:
+        loss, measured = reinforce(piece)
+        loss.backward()
+        for name, value in {"loss": float(loss.detach()), **measured}.items():
+            sums[name] = sums.get(name, 0.0) + value
+    return sums
+
+
+def gradients(reinforce: Reinforce) -> dict[str, torch.Tensor]:
+    return {name: p.grad for name, p in reinforce.named_parameters() if p.grad is not None and p.grad.any()}
+
+
+def test_gradients_reach_compressor_and_reasoner_and_nothing_else(embedder: Embedder) -> None:
+    reinforce = stage(embedder)
+    one_step(reinforce, reinforce.work(0, 0, 1))
+    reached = gradients(reinforce)
+    for role in ("compressor", "reasoner"):
+        assert any(f".{role}." in name for name in reached), role
+    assert all(".compressor." in name or ".reasoner." in name for name in reached)
+
+
+def test_an_answer_trains_the_reasoner_only(embedder: Embedder) -> None:
+    reinforce = stage(embedder)
+    answers = [piece for piece in reinforce.work(0, 0, 1) if piece.chunk is None]
+    assert answers
+    assert all(sample.turn.text.startswith("<answer>") for piece in answers for sample in piece.samples)
+    one_step(reinforce, answers)
+    assert gradients(reinforce)
+    assert all(".reasoner." in name for name in gradients(reinforce))
+
+
+def test_the_raw_form_opens_no_slots(embedder: Embedder) -> None:
+    reinforce = stage(embedder, forms=("raw",))
+    pieces = reinforce.work(0, 0, 1)
+    assert len(pieces) > 1
+    assert all(piece.chunk is None for piece in pieces)
+    one_step(reinforce, pieces)
+    assert all(".reasoner." in name for name in gradients(reinforce))
+
+
+def test_the_first_update_is_on_policy_and_at_the_reference(embedder: Embedder) -> None:
+    reinforce = stage(embedder)
+    measured = one_step(reinforce, reinforce.work(0, 0, 1))
+    assert measured["ratio"] == pytest.approx(1.0, abs=1e-4)
+    assert measured["clipped"] == 0.0
+    assert measured["kl"] == pytest.approx(0.0, abs=1e-6)
+    assert 1 <= measured["reply_tokens"] <= 8
+    assert {"outcome", "memory", "callback", "format", "reward", "turns"} <= set(measured)
+
+
+def test_the_divergence_is_from_the_start_and_not_from_the_last_step(embedder: Embedder) -> None:
+    reinforce = stage(embedder)
+    with torch.no_grad():
+        for name, parameter in reinforce.named_parameters():
+            if ".reasoner." in name:
+                parameter += 0.05
+    measured = one_step(reinforce, reinforce.work(0, 0, 1))
+    assert measured["ratio"] == pytest.approx(1.0, abs=1e-4)
+    assert measured["kl"] > 1e-3
+    without = stage(embedder, kl_weight=0.0)
+    assert one_step(without, without.work(0, 0, 1))["kl"] == 0.0
+
+
+def test_the_loss_at_the_start_is_minus_the_mean_advantage(embedder: Embedder) -> None:
+    # At ratio 1 a turn's objective is its advantage.
+    reinforce = stage(embedder)
+    pieces = reinforce.work(0, 0, 1)
+    advantages = [sample.advantage for piece in pieces for sample in piece.samples]
+    assert any(advantages)
+    assert one_step(reinforce, pieces)["loss"] == pytest.approx(-sum(advantages) / 4, abs=1e-4)
+
+
+def test_two_processes_do_together_what_one_does(embedder: Embedder) -> None:
+    alone = stage(embedder, batch=2)
+    measured = one_step(alone, alone.work(1, 0, 1))
+    together = stage(embedder, batch=2)
+    parts = [one_step(together, together.work(1, process, 2)) for process in (0, 1)]
+    for name, value in measured.items():
+        assert sum(part.get(name, 0.0) for part in parts) == pytest.approx(value, abs=1e-4), name
+    assert gradients(alone).keys() == gradients(together).keys()
+    for name, gradient in gradients(alone).items():
+        torch.testing.assert_close(gradients(together)[name], gradient, atol=1e-4, rtol=1e-3)
+
+
+def test_a_step_depends_on_nothing_but_parameters_and_number(embedder: Embedder) -> None:
+    reinforce = stage(embedder)
+    first = reinforce.work(3, 0, 1)
+    reinforce.work(4, 0, 1)
+    reinforce.evaluate()
+    again, other = reinforce.work(3, 0, 1), reinforce.work(4, 0, 1)
+    assert written(first) == written(again) != written(other)
+
+
+def written(pieces: Sequence[Piece]) -> list[tuple[int, ...]]:
+    return [sample.turn.written for piece in pieces for sample in piece.samples]
+
+
+def test_rollouts_that_opened_nothing_have_a_loss_of_nothing(embedder: Embedder) -> None:
+    def nothing_opened(question: Question, rollouts: Sequence[Trajectory]) -> Group:
+        return multi_level_reward(question, [Trajectory((), "")] * len(rollouts))
+
+    reinforce = stage(embedder, nothing_opened)
+    (piece,) = reinforce.work(0, 0, 1)
+    measured = one_step(reinforce, [piece])
+    assert (measured["loss"], measured["outcome"], measured["turns"]) == (0.0, 0.0, 0.0)
+    assert not gradients(reinforce)
+
+
+def failing_at(call: int) -> Scorer:
+    """Return a reward that raises when it is asked for the ``call``-th time; the first is the measurement at step 0."""
+    asked = 0
+
+    def reward(question: Question, rollouts: Sequence[Trajectory]) -> Group:
+        nonlocal asked
+        asked += 1
+        if asked == call:
+            raise ZeroDivisionError("no words in the gold answer")
+        return multi_level_reward(question, rollouts)
+
+    return reward
+
+
+def trained(embedder: Embedder, folder: Path, reward: Scorer = multi_level_reward) -> None:
+    changes = {"steps": 3, "warmup": 0, "learning_rate": 1e-2, "evaluate_every": 3, "save_every": 1}
+    reinforce = stage(embedder, reward, **changes)
+    Trainer(reinforce, reinforce.settings, folder, Accelerator(cpu=True)).run(resume=True)
+
+
+def test_an_error_in_a_reward_stops_the_run_and_a_resumed_run_is_the_same_run(
+    embedder: Embedder, tmp_path: Path
+) -> None:
+    trained(embedder, tmp_path / "whole")
+    with pytest.raises(ZeroDivisionError, match="no words in the gold answer"):
+        trained(embedder, tmp_path / "stopped", failing_at(3))
+    stopped = load_file(tmp_path / "stopped" / CHECKPOINT)
+    trained(embedder, tmp_path / "stopped")
+    whole, resumed = (load_file(tmp_path / name / CHECKPOINT) for name in ("whole", "stopped"))
+    assert whole.keys() == resumed.keys()
+    for name, tensor in whole.items():
+        torch.testing.assert_close(resumed[name], tensor, atol=0, rtol=0)
+    assert any(not torch.equal(stopped[name], tensor) for name, tensor in whole.items())
+    assert records(tmp_path / "whole") == records(tmp_path / "stopped")
+
+
+def records(folder: Path) -> list[dict[str, float]]:
+    lines = (folder / METRICS).read_text().splitlines()
+    return [{name: value for name, value in json.loads(line).items() if name != "seconds"} for line in lines]
+
+
+def test_held_out_questions_are_measured_the_same_each_time(embedder: Embedder) -> None:
+    reinforce = stage(embedder, forms=("raw", "compressed"))
+    measured = reinforce.evaluate()
+    assert set(measured) == {
+        f"{name}_{form}" for name in ("exact_match", "f1", "reward") for form in ("raw", "compressed")
+    }
+    assert all(0 <= value <= 2 for value in measured.values())
+    assert reinforce.evaluate() == measured
+
+
+def test_a_reward_in_reach_rises(embedder: Embedder) -> None:
+    model = babbler("compressor", "reasoner", scale=0.1)
+    changes = {"group": 8, "outcome_share": 0.2, "kl_weight": 0.0, "max_steps": 1}
+    reinforce = Reinforce(model, settings(**changes), material(), embedder)
+    optimizer = torch.optim.AdamW([p for p in reinforce.parameters() if p.requires_grad], lr=3e-3, weight_decay=0.0)
+    noted = []
+    for step in range(14):
+        noted.append(one_step(reinforce, reinforce.work(step, 0, 1))["memory"])
+        optimizer.step()
+        optimizer.zero_grad()
+    assert sum(noted[:3]) / 3 < 0.7
+    assert sum(noted[-3:]) / 3 > 0.9

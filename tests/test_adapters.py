@@ -1,0 +1,116 @@
+"""Trained adapters: found, fitted to model and placement, and used by an engine without being asked for."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.adapters import CARD, find_adapters, load_adapters, save_adapters
+from core.backbone import Backbone, Role
+from core.compressor import Compressor
+from core.engine import Engine
+from core.errors import BankMismatchError, WeightsError
+from core.ingest import Document
+from core.settings import CompressionSettings, RecallSettings
+
+from .tiny_models import backbone, causal_lm, randomize_adapter, tokenizer
+
+TEXT = "The Orrel Point lighthouse was lit in 1857. Its keeper was Edda Marsh, who also kept bees. " * 20
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> str:
+    folder = tmp_path / "base"
+    causal_lm().save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+def trained(model: Backbone, roles: tuple[Role, ...], folder: Path, placement: str = "in_place") -> Path:
+    for seed, role in enumerate(roles):
+        model.add_adapter(role, rank=4, alpha=8)
+        randomize_adapter(model, role, seed)
+    save_adapters(model, roles, folder, placement)  # type: ignore[arg-type]
+    return folder
+
+
+def test_saved_adapters_are_loaded_with_their_roles(tmp_path: Path) -> None:
+    folder = trained(backbone(), ("compressor", "reasoner"), tmp_path / "adapters")
+    model = backbone()
+    load_adapters(model, folder, "in_place")
+    assert model.adapters == ("compressor", "reasoner")
+    assert model.trained == ()
+    load_adapters(further := backbone(), folder, "in_place", ("reasoner",))
+    assert further.trained == ("reasoner",)
+
+
+def test_a_compressor_trained_for_another_placement_is_left_out(tmp_path: Path) -> None:
+    folder = trained(backbone(), ("compressor", "reasoner"), tmp_path, "inserted")
+    load_adapters(model := backbone(), folder, "in_place")
+    assert model.adapters == ("reasoner",)
+
+
+def test_adapters_of_another_base_are_refused(tmp_path: Path) -> None:
+    folder = trained(backbone(), ("reasoner",), tmp_path)
+    with pytest.raises(WeightsError, match=r"were trained on weights \w+, .* has \w+: use the model"):
+        load_adapters(backbone(seed=1), folder, "in_place")
+
+
+def test_what_is_asked_for_is_found_or_named(tmp_path: Path) -> None:
+    assert find_adapters("none", "SmolLM2-135M-Instruct") is None
+    assert find_adapters("default", "a model that has none") is None
+    with pytest.raises(WeightsError, match=f"adapters '{tmp_path}': no {CARD} there"):
+        find_adapters(str(tmp_path), "SmolLM2-135M-Instruct")
+    (tmp_path / CARD).write_text("{}")
+    assert find_adapters(str(tmp_path), "any") == tmp_path
+    with pytest.raises(WeightsError, match="cannot be read"):
+        load_adapters(backbone(), tmp_path, "in_place")
+
+
+def test_an_engine_reads_slots_once_both_adapters_are_there(
+    base: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = str(trained(backbone(), ("compressor", "reasoner"), tmp_path / "both"))
+    reader = str(trained(backbone(), ("reasoner",), tmp_path / "reader"))
+    with caplog.at_level(logging.WARNING):
+        assert Engine.open(model=base, adapters=both).form(RecallSettings()) == "compressed"
+    assert caplog.records == []
+    assert Engine.open(model=base, adapters=reader).form(RecallSettings()) == "raw"
+    assert Engine.open(model=base, adapters=both).form(RecallSettings(form="raw")) == "raw"
+
+
+def test_a_bank_remembers_the_adapters_and_refuses_others(base: str, tmp_path: Path) -> None:
+    first = str(trained(backbone(), ("compressor",), tmp_path / "first"))
+    with Engine.open(tmp_path / "bank", model=base, adapters=first) as engine:
+        engine.add([Document("a", TEXT)])
+        made = engine.bank.digest()
+    with Engine.open(tmp_path / "bank") as again:
+        assert again.backbone.adapters == ("compressor",)
+        assert again.bank.digest() == made
+    with pytest.raises(BankMismatchError, match="weights"):
+        Engine.open(tmp_path / "bank", adapters="none")
+
+
+def test_the_slots_of_an_engine_are_those_of_its_adapter(base: str, tmp_path: Path) -> None:
+    folder = trained(backbone(), ("compressor",), tmp_path / "adapters")
+    with Engine.open(model=base, adapters=str(folder)) as engine:
+        engine.add([Document("a", TEXT)])
+        chunk = engine.bank.index("default").chunks[0]
+        slots = engine.bank.slots(chunk.chunk_id)
+        ids = engine.backbone.encode(engine.bank.text(chunk.chunk_id))
+        plain = Compressor(backbone(), CompressionSettings()).compress([ids])[0]
+        load_adapters(adapted := backbone(), folder, "in_place")
+        expected = Compressor(adapted, CompressionSettings()).compress([ids])[0]
+    # The engine computes in the best precision there is, the reference in fp32.
+    close = {"atol": 0.3, "rtol": 0.1}
+    error = (slots.keys.float() - expected.keys).abs().mean()
+    assert error < 0.1 * (slots.keys.float() - plain.keys).abs().mean()
+    assert torch.isclose(slots.keys.float(), expected.keys, **close).float().mean() > 0.9
+
+
+def test_the_card_says_what_the_adapters_fit(tmp_path: Path) -> None:
+    model = backbone()
+    trained(model, ("gate",), tmp_path, "inserted_copy")
+    assert json.loads((tmp_path / CARD).read_text()) == {"base": model.base_fingerprint, "placement": "inserted_copy"}
