@@ -104,7 +104,9 @@ def _lines(path: Path) -> Iterator[_Line]:
                 if line.strip():
                     yield _Line(path, number, json.loads(line))
     except (UnicodeDecodeError, json.JSONDecodeError, EOFError, gzip.BadGzipFile) as error:
-        raise InputError(f"{path} line {number + 1}: {error}; give JSON lines in UTF-8, gzipped or not") from error
+        # A line that was read is counted already; one that could not be read is the next.
+        where = number if isinstance(error, json.JSONDecodeError) else number + 1
+        raise InputError(f"{path} line {where}: {error}; give JSON lines in UTF-8, gzipped or not") from error
 
 
 def _parsed(kind: type[_Model], line: _Line) -> _Model:

@@ -30,14 +30,14 @@ def word_recall(wanted: str, found: str) -> float:
 def find_evidence(line: str, text: str) -> Span | None:
     """Return the sentence of ``text`` that ``line`` was taken from, or ``None`` if none holds enough of it.
 
-    A sentence that begins with ``line`` is the one, the first of several: trained reasoners point so. Else a
+    A sentence that has ``line`` word for word is the one, the first of several: trained reasoners quote so. Else a
     word counts for more the fewer sentences have it, so that names and numbers decide. A word that
     no sentence has counts for half as much as a rare one: small models wrap what they copy in words of their own.
     """
     spans = sentences(text)
-    begun = words(line)
+    quoted = f" {' '.join(words(line))} "
     for span in spans:
-        if len(begun) > 1 and words(text[span.start : span.end])[: len(begun)] == begun:
+        if quoted.strip() and quoted in f" {' '.join(words(text[span.start : span.end]))} ":
             return span
     bags = [set(words(text[span.start : span.end])) for span in spans]
     frequency = Counter(word for bag in bags for word in bag)

@@ -263,3 +263,48 @@ def test_samples_come_as_often_as_their_odds_say(tiny: Backbone) -> None:
     replies = Generator(tiny).replies([one] * 200, temperature=temperature, random=torch.Generator().manual_seed(0))
     share = sum(reply.token_ids == (best,) for reply in replies) / 200
     assert abs(share - odds) < 0.12  # three standard deviations and more
+
+
+def test_a_prompts_own_source_makes_its_samples_independent_of_the_batch(tiny: Backbone) -> None:
+    generator, asked = Generator(tiny), prompts((), (), ())
+
+    def sampled(*rows: int) -> list[Reply]:
+        sources = [torch.Generator().manual_seed(row) for row in rows]
+        return generator.replies([asked[row] for row in rows], temperature=1.0, random=sources)
+
+    assert sampled(0, 1, 2) == [sampled(row)[0] for row in (0, 1, 2)]
+    assert sampled(2, 0) == [sampled(2)[0], sampled(0)[0]]
+
+
+def test_samples_from_own_sources_come_as_often_as_their_odds_say(tiny: Backbone) -> None:
+    one = replace(ask(tokens=1), user="Write one.")
+    ids = tiny.encode_chat(one.system, one.user, one.prefill)
+    with torch.no_grad():
+        logits = causal_lm()(torch.tensor([ids]), use_cache=False).logits[0, -1]
+    best = int(logits.argmax())
+    temperature = min((0.1 * t for t in range(1, 100)), key=lambda t: abs(torch.softmax(logits / t, 0)[best] - 0.5))
+    odds = float(torch.softmax(logits / temperature, 0)[best])
+    sources = [torch.Generator().manual_seed(seed) for seed in range(200)]
+    replies = Generator(tiny).replies([one] * 200, temperature=temperature, random=sources)
+    assert abs(sum(reply.token_ids == (best,) for reply in replies) / 200 - odds) < 0.12
+
+
+def test_a_sampled_reply_comes_with_the_log_probs_of_its_tokens(tiny: Backbone) -> None:
+    (prompt, *_) = prompts((), (), ())
+    reply = Generator(tiny).replies([prompt], temperature=2.0, random=torch.Generator().manual_seed(0))[0]
+    ids = tiny.encode_chat(prompt.system, prompt.user, prompt.prefill)
+    with torch.no_grad():
+        logits = causal_lm()(torch.tensor([[*ids, *reply.token_ids]]), use_cache=False).logits[0, len(ids) - 1 : -1]
+    expected = torch.log_softmax(logits, dim=-1).gather(1, torch.tensor(reply.token_ids)[:, None]).squeeze(1)
+    torch.testing.assert_close(torch.tensor(reply.log_probs), expected, atol=1e-3, rtol=0)
+    assert Generator(tiny).reply(prompt).log_probs == ()
+
+
+def test_without_a_role_the_base_writes() -> None:
+    model = backbone()
+    plain = Generator(model, None).reply(ask())
+    model.add_adapter("reasoner", rank=4, alpha=8)
+    random = torch.Generator().manual_seed(0)
+    for parameter in model.adapter_parameters("reasoner"):
+        parameter.data = 0.2 * torch.randn(parameter.shape, generator=random)
+    assert Generator(model, None).reply(ask()) == plain != Generator(model).reply(ask())

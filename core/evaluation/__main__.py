@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("Interrupted before anything was asked.\n")
+        sys.stderr.write("Interrupted; the same command goes on.\n")
         return 130
 
 

@@ -70,7 +70,7 @@ def run(request: Request, deadline: float | None = None) -> int:
     try:
         finished = _with_progress(plan, backbone, records, deadline)
     except KeyboardInterrupt:
-        code = 130
+        code, records = 130, Records(request.out, settings)  # read again: a line may have been on its way
     if records.all:
         where = machine(backbone.device, backbone.dtype)
         table = write_results(records.all, settings, request.command, where, request.out)

@@ -4,11 +4,14 @@ A lesson is a text with several turns that read it, or several turns that answer
 what the turns have in common is read once. Everything is drawn from the questions by (seed, index):
 the same lesson on every machine, in every process, after every resumption.
 
-Targets point at a sentence by its first words. The reasoner's notes are the document's own
-sentences anyway (:func:`core.working_memory.find_evidence`), so nothing is lost, a reply is three
-times as short, and names need not survive compression to the letter.
+Targets quote a few words of a sentence, from the answer on, or from the name that leads on to the next
+hop. The reasoner's notes are the document's own sentences anyway
+(:func:`core.working_memory.find_evidence`), so nothing is lost, and a reply is a third as long. Quoting from
+a sentence's beginning was tried first: a small model then has to find the answer, keep it to itself and
+look back for where its sentence began, and after 2,000 examples it mostly quoted the topic sentence.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,8 +23,8 @@ from ..prompts import ANSWER_OPENING, UPDATE_OPENING, answer_prompt, update_prom
 from ..questions import Paragraph, Question
 from ..settings import Form
 
-POINTER_WORDS = 10
-"""First words of a sentence that a target copies."""
+QUOTED_WORDS = 8
+"""Words of a sentence that a target quotes."""
 _NOTHING = "none"
 _ANSWERS_IN_LESSON = 8
 _TEXT_WORDS: dict[Form, tuple[int, ...]] = {"raw": (90, 180), "compressed": (90, 180, 350, 700)}
@@ -60,6 +63,8 @@ class _Wanted:
     notes: tuple[str, ...]
     sentences: tuple[str, ...]
     """To be noted; empty where the text does not help."""
+    anchors: tuple[str, ...] = ()
+    """What a quotation begins at, best first."""
     recall: str | None = None
 
 
@@ -122,7 +127,7 @@ class Lessons:
         form = random.choice(self._forms)
         text, shown = self._text(paragraphs, [p for g in (*near, far) for p in g[0].gold], form, random)
         asked = [q for group in (groups[item], other) for q in group[:8] if q.gold[0].text in shown]
-        wanted = [_Wanted(q.question, self._noise(random), q.gold[0].supporting) for q in asked]
+        wanted = [_Wanted(q.question, self._noise(random), q.gold[0].supporting, q.answers) for q in asked]
         if stranger.gold[0].text not in shown:
             wanted.append(_Wanted(stranger.question, self._noise(random), ()))
         return _lesson(text, wanted, form)
@@ -141,9 +146,10 @@ class Lessons:
         text, _ = self._text([here], [p for p in distractors if p.text != here.text], form, random)
         missing = [p.title for p in others if p.title and any(p.title in s for s in here.supporting)]
         known = tuple(sentence for p in others for sentence in p.supporting)
-        wanted = [_Wanted(question.question, (), here.supporting, missing[0] if missing else None)]
+        anchors = (*missing, *question.answers)
+        wanted = [_Wanted(question.question, (), here.supporting, anchors, missing[0] if missing else None)]
         if known:
-            wanted.append(_Wanted(question.question, known[:4], here.supporting))
+            wanted.append(_Wanted(question.question, known[:4], here.supporting, (*question.answers, *missing)))
         stranger = random.choice(self._all)
         if all(paragraph.text not in text for paragraph in stranger.gold):
             wanted.append(_Wanted(stranger.question, self._noise(random), ()))
@@ -199,11 +205,15 @@ def _lesson(text: str, wanted: Sequence[_Wanted], form: Form) -> Lesson:
 
 
 def _update_target(wanted: _Wanted) -> str:
-    lines = [pointer(sentence) for sentence in wanted.sentences[:3]] or [_NOTHING]
+    lines = [quotation(sentence, wanted.anchors) for sentence in wanted.sentences[:3]] or [_NOTHING]
     recall = f"<recall>{wanted.recall}</recall>" if wanted.recall else ""
     return "\n".join(lines) + "</update>" + recall
 
 
-def pointer(sentence: str) -> str:
-    """Return the first words of ``sentence``, which name it among its neighbours."""
-    return " ".join(sentence.split()[:POINTER_WORDS])
+def quotation(sentence: str, anchors: Sequence[str]) -> str:
+    """Return a few words of ``sentence``, from the first of ``anchors`` that stands in it, else from its beginning."""
+    found = (
+        re.search(rf"\b{re.escape(anchor)}(?!\w)", sentence, re.IGNORECASE) for anchor in anchors if anchor.strip()
+    )
+    start = next((match.start() for match in found if match), 0)
+    return " ".join(sentence[start:].split()[:QUOTED_WORDS])

@@ -49,7 +49,8 @@ class PoolLessons:
     def __init__(self, pool: Sequence[Paragraph], seed: int, *, held_out: bool = False) -> None:
         """
         Args:
-            held_out: take the part of ``pool`` that is kept for measuring, and not the rest.
+            held_out: take the part of ``pool`` that is kept for measuring, and not the rest. A pool too small to
+                have such a part is measured on as a whole.
 
         Raises:
             InputError: that part has no paragraph long enough.

@@ -93,9 +93,8 @@ class Reinforce(Stage[Piece]):
         self.backbone: Backbone
         self.settings = settings
         self.compressor = Compressor(backbone, CompressionSettings(ratio=4, placement=settings.placement))
-        started = Path(settings.start) if settings.start else None
-        if started is not None and (started / "compressor").is_dir():
-            self.compressor.load_memory_embedding(started)
+        if settings.start:
+            self.compressor.load_memory_embedding(Path(settings.start))
         trained = {name: p for name, p in self.named_parameters() if p.requires_grad}
         self._reference = Reference(trained)
         self._reward = reward
@@ -175,7 +174,8 @@ class Reinforce(Stage[Piece]):
     def save(self, folder: Path) -> None:
         """Write every adapter there is, so that the next stage finds those it does not train; and the embedding."""
         save_adapters(self.backbone, self.backbone.adapters, folder, self.settings.placement)
-        self.compressor.save_memory_embedding(folder)
+        if "compressor" in self.backbone.adapters:
+            self.compressor.save_memory_embedding(folder)
 
     def _drawn(self, place: int) -> Task:
         """Return what is asked in ``place``: the same in any process."""

@@ -9,7 +9,7 @@ from core.training.settings import TrainingSettings
 from ...tiny_models import backbone, randomize_adapter, tokenizer
 from ..evaluation.made import MILL, POOL
 
-KNOWN = " mill", " owned", " rain", " spring", " tea", " road", " film", "</", "update", "answer", ">", "<|im_end|>"
+KNOWN = " mill", " owned", " film", " directed", " rain", " road", " tea", "</", "update", "answer", ">", "<|im_end|>"
 
 
 def babbler(*roles: str, scale: float = 0.3, adapters: float = 0.0) -> Backbone:
@@ -44,7 +44,7 @@ def babbler(*roles: str, scale: float = 0.3, adapters: float = 0.0) -> Backbone:
 
 
 def settings(**changes: object) -> TrainingSettings:
-    small = {"batch": 1, "group": 4, "haystack": 4, "max_steps": 2, "update_tokens": 8, "answer_tokens": 4}
+    small = {"batch": 1, "group": 8, "haystack": 4, "max_steps": 2, "update_tokens": 8, "answer_tokens": 4}
     return TrainingSettings(**{"stage": "rl", "forms": ("compressed",), "ratios": (4,), **small, **changes})
 
 

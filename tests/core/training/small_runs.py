@@ -1,21 +1,37 @@
-"""What many tests of training share: questions from Python's own reference, and runs on a tiny random model."""
+"""What many tests of training share: questions from Python's own reference, and runs on a tiny random model.
 
+The model is that of the smoke recipe: its vocabulary is small, so that a step takes little time.
+"""
+
+import tempfile
 from functools import cache
 from pathlib import Path
 
 import torch
 
 from core.adapters import NO_ADAPTERS
-from core.backbone import Role
+from core.backbone import Backbone, Role
 from core.training.__main__ import prepare_adapters
 from core.training.material import Material
 from core.training.sample_data import sample_questions
+from core.training.sample_model import write_sample_model
 from core.training.settings import TrainingSettings
 from core.training.supervised import Supervised
 from core.training.trainer import Trainer, accelerator
-from tests.tiny_models import backbone, causal_lm, tokenizer
 
 BOTH: tuple[Role, ...] = ("compressor", "reasoner")
+
+
+@cache
+def _model_folder() -> tempfile.TemporaryDirectory[str]:
+    folder = tempfile.TemporaryDirectory()
+    write_sample_model(Path(folder.name))
+    return folder
+
+
+def backbone() -> Backbone:
+    """Return the smoke recipe's model in fp32, without adapters."""
+    return Backbone.load(_model_folder().name, device=torch.device("cpu"), dtype=torch.float32)
 
 
 @cache
@@ -41,9 +57,3 @@ def supervised(chosen: TrainingSettings, kind: type[Supervised] = Supervised) ->
 def trainer(out: Path, kind: type[Supervised] = Supervised, **changes: object) -> Trainer:
     chosen = settings(**changes)
     return Trainer(supervised(chosen, kind), chosen, out, accelerator())
-
-
-def save_tiny_model(folder: Path) -> None:
-    """Write the tiny model as a folder that ``--model`` takes."""
-    causal_lm().save_pretrained(folder)
-    tokenizer().save_pretrained(folder)

@@ -11,8 +11,7 @@ import pytest
 
 from core.training import __main__ as command_line
 from core.training.sample_data import write_sample
-
-from .small_runs import save_tiny_model
+from core.training.sample_model import write_sample_model
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +24,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    save_tiny_model(folder)
+    write_sample_model(folder)
     return folder
 
 

@@ -24,7 +24,7 @@ def test_lessons_are_the_same_again_and_every_paragraph_comes_before_any_again(o
     assert first == [PoolLessons(POOL, seed=2).at(i, objective) for i in range(len(lessons))]
     assert first[:5] != [PoolLessons(POOL, seed=3).at(i, objective) for i in range(5)]
     beginnings = {p.sentences[0] for p in POOL if not is_held_out(p.text)}
-    assert len(first) == len(lessons) > 100
+    assert len(first) == len(lessons) > 50
     assert sum(any(b in lesson.chunk for b in beginnings) for lesson in first if lesson.chunk) == len(first)
 
 
@@ -70,7 +70,7 @@ def test_what_is_held_out_is_not_trained_on() -> None:
     assert len(trained) + len(held) == 400
     assert 1 <= len(held) <= 25
     texts = {
-        lessons: {lessons.at(i, "continuation").turns[0].target for i in range(len(lessons))}
+        lessons: {lessons.at(i, "continuation").turns[0].user for i in range(len(lessons))}
         for lessons in (trained, held)
     }
     assert not texts[trained] & texts[held]

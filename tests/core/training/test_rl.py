@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,9 @@ def test_an_answer_trains_the_reasoner_only(embedder: Embedder) -> None:
     answers = [piece for piece in reinforce.work(0, 0, 1) if piece.chunk is None]
     assert answers
     assert all(sample.turn.text.startswith("<answer>") for piece in answers for sample in piece.samples)
-    one_step(reinforce, answers)
+    # None of them is right, so none is better than another: give each an advantage.
+    praised = [replace(p, samples=tuple(replace(s, advantage=1.0) for s in p.samples)) for p in answers]
+    one_step(reinforce, praised)
     assert gradients(reinforce)
     assert all(".reasoner." in name for name in gradients(reinforce))
 
@@ -101,7 +104,7 @@ def test_the_loss_at_the_start_is_minus_the_mean_advantage(embedder: Embedder) -
     pieces = reinforce.work(0, 0, 1)
     advantages = [sample.advantage for piece in pieces for sample in piece.samples]
     assert any(advantages)
-    assert one_step(reinforce, pieces)["loss"] == pytest.approx(-sum(advantages) / 4, abs=1e-4)
+    assert one_step(reinforce, pieces)["loss"] == pytest.approx(-sum(advantages) / 8, abs=1e-4)
 
 
 def test_two_processes_do_together_what_one_does(embedder: Embedder) -> None:
@@ -193,7 +196,7 @@ def test_held_out_questions_are_measured_the_same_each_time(embedder: Embedder) 
 
 def test_a_reward_in_reach_rises(embedder: Embedder) -> None:
     model = babbler("compressor", "reasoner", scale=0.1)
-    changes = {"group": 8, "outcome_share": 0.2, "kl_weight": 0.0, "max_steps": 1}
+    changes = {"outcome_share": 0.2, "kl_weight": 0.0, "max_steps": 1}
     reinforce = Reinforce(model, settings(**changes), material(), embedder)
     optimizer = torch.optim.AdamW([p for p in reinforce.parameters() if p.requires_grad], lr=3e-3, weight_decay=0.0)
     noted = []

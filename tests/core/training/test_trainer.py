@@ -7,14 +7,17 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from core.errors import InputError
 from core.training.supervised import Piece, Supervised
-from core.training.trainer import CHECKPOINT, METRICS, SETTINGS, schedule
+from core.training.trainer import CHECKPOINT, METRICS, SETTINGS, Trainer, schedule
 
 from .one_run import CHANGES
 from .small_runs import settings, supervised, trainer
@@ -166,6 +169,7 @@ def test_a_checkpoint_of_another_stage_is_refused(whole: Path, tmp_path: Path) -
 # ---- processes ----
 
 
+@pytest.mark.timeout(900)  # two fresh processes, each of which imports everything
 def test_two_processes_make_the_same_steps_as_one(tmp_path: Path) -> None:
     lessons = [piece.lesson for step in (0, 1) for piece in trainer(tmp_path / "x", **CHANGES).stage.work(step, 0, 1)]
     # Each step has pieces that leave the compressor out, which is what makes spreading hard.
@@ -174,7 +178,7 @@ def test_two_processes_make_the_same_steps_as_one(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command += ["tests.core.training.one_run", str(tmp_path / "two")]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=240)
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=840)
     assert run.returncode == 0, run.stderr[-2000:]
     one, two = load_file(tmp_path / "one" / CHECKPOINT), load_file(tmp_path / "two" / CHECKPOINT)
     assert one.keys() == two.keys()
@@ -185,23 +189,10 @@ def test_two_processes_make_the_same_steps_as_one(tmp_path: Path) -> None:
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    code = (
-        "from pathlib import Path; import sys; from tests.core.training.small_runs import trainer\n"
-        "trainer(Path(sys.argv[1]), batch=3)"
-    )
-    (tmp_path / "odd.py").write_text(code)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
-    run = subprocess.run(
-        [*command, str(tmp_path / "odd.py"), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-        timeout=240,
-    )
-    assert run.returncode != 0
-    assert "batch=3 cannot be shared by 2 processes" in run.stderr
+    chosen = settings(batch=3)
+    two = cast(Accelerator, SimpleNamespace(num_processes=2))
+    with pytest.raises(InputError, match="batch=3 cannot be shared by 2 processes: make it a multiple"):
+        Trainer(supervised(chosen), chosen, tmp_path, two)
 
 
 # ---- the learning rate ----
