@@ -325,7 +325,7 @@ def test_an_adapter_for_another_model_is_refused(with_adapters: Backbone, tmp_pa
     file = tmp_path / "gate" / "adapter_model.safetensors"
     tensors = {name: value[..., :-1].contiguous() for name, value in load_file(file).items()}
     save_file(tensors, file)
-    with pytest.raises(WeightsError, match="the adapter at .*gate is not for"):
+    with pytest.raises(WeightsError, match=r"the adapter at .*gate is not for"):
         other.load_adapter("gate", tmp_path / "gate")
 
 

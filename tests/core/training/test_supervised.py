@@ -11,6 +11,7 @@ from core.errors import InputError, WeightsError
 from core.settings import CompressionSettings, Placement
 from core.training.material import Material
 from core.training.supervised import Supervised
+
 from .small_runs import backbone, material, settings, supervised, trainer
 
 PLACEMENTS: tuple[Placement, ...] = ("in_place", "inserted", "inserted_copy")
