@@ -30,17 +30,17 @@ def word_recall(wanted: str, found: str) -> float:
 def find_evidence(line: str, text: str) -> Span | None:
     """Return the sentence of ``text`` that ``line`` was taken from, or ``None`` if none holds enough of it.
 
-    A sentence that has ``line`` word for word is the one, the first of several: trained reasoners quote so. Else a
-    word counts for more the fewer sentences have it, so that names and numbers decide. A word that
-    no sentence has counts for half as much as a rare one: small models wrap what they copy in words of their own.
+    A sentence that has ``line`` word for word is the one: trained reasoners quote so. Of several it is the shortest,
+    then the first. Else a word counts for more the fewer sentences have it, so that names and numbers decide. A
+    word that no sentence has counts for half as much as a rare one: small models wrap what they copy in their own.
     """
     spans = sentences(text)
-    quoted = f" {' '.join(words(line))} "
-    for span in spans:
-        if quoted.strip() and quoted in f" {' '.join(words(text[span.start : span.end]))} ":
-            return span
     bags = [set(words(text[span.start : span.end])) for span in spans]
     frequency = Counter(word for bag in bags for word in bag)
+    quoted = f" {' '.join(words(line))} "
+    holding = [i for i, span in enumerate(spans) if quoted in f" {' '.join(words(text[span.start : span.end]))} "]
+    if holding and quoted.strip():
+        return spans[min(holding, key=lambda i: len(bags[i]))]
     weights = {word: 1 / frequency[word] if frequency[word] else 0.5 for word in set(words(line))}
     if not weights or not spans:
         return None

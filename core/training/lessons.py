@@ -23,7 +23,7 @@ from ..prompts import ANSWER_OPENING, UPDATE_OPENING, answer_prompt, update_prom
 from ..questions import Paragraph, Question
 from ..settings import Form
 
-QUOTED_WORDS = 8
+QUOTED_WORDS, _LEAST_QUOTED = 8, 4
 """Words of a sentence that a target quotes."""
 _NOTHING = "none"
 _ANSWERS_IN_LESSON = 8
@@ -211,9 +211,12 @@ def _update_target(wanted: _Wanted) -> str:
 
 
 def quotation(sentence: str, anchors: Sequence[str]) -> str:
-    """Return a few words of ``sentence``, from the first of ``anchors`` that stands in it, else from its beginning."""
+    """Return up to eight words of ``sentence``, from the first of ``anchors`` that stands in it, else from its
+    beginning; near its end from a little before, so that four words are left to know the sentence by."""
     found = (
         re.search(rf"\b{re.escape(anchor)}(?!\w)", sentence, re.IGNORECASE) for anchor in anchors if anchor.strip()
     )
     start = next((match.start() for match in found if match), 0)
-    return " ".join(sentence[start:].split()[:QUOTED_WORDS])
+    before, after = sentence[:start].split(), sentence[start:].split()
+    lead = before[len(before) - max(0, _LEAST_QUOTED - len(after)) :] if before else []
+    return " ".join([*lead, *after][:QUOTED_WORDS])
