@@ -186,6 +186,8 @@ class Engine:
             return settings.form
         if {"compressor", "reasoner"} <= set(self.backbone.adapters):
             return "compressed"
+        if "reasoner" in self.backbone.adapters:
+            return "raw"  # trained for source text
         if self.backbone.name not in _told:
             _told.add(self.backbone.name)
             _log.warning(

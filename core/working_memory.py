@@ -12,13 +12,15 @@ from dataclasses import dataclass
 
 from .chunking import Span, sentences
 
+_WORD = re.compile(r"\w+")
+
 GROUNDED_SHARE = 0.5
 """A line is evidence from a chunk if this share of its words, by weight, stands in one of its sentences."""
 
 
 def words(text: str) -> list[str]:
     """Return the words of ``text`` in lower case, as callbacks and rewards compare them."""
-    return re.findall(r"\w+", text.lower())
+    return [word.lower() for word in _WORD.findall(text)]
 
 
 def word_recall(wanted: str, found: str) -> float:
@@ -30,23 +32,36 @@ def word_recall(wanted: str, found: str) -> float:
 def find_evidence(line: str, text: str) -> Span | None:
     """Return the sentence of ``text`` that ``line`` was taken from, or ``None`` if none holds enough of it.
 
-    A sentence that has ``line`` word for word is the one: trained reasoners quote so. Of several it is the shortest,
-    then the first. Else a word counts for more the fewer sentences have it, so that names and numbers decide. A
-    word that no sentence has counts for half as much as a rare one: small models wrap what they copy in their own.
+    Where the text has ``line`` word for word, it is the sentence that the words begin in: trained reasoners quote so,
+    and may run on into the next. Of several it is the shortest, then the first. Else a word counts for more the fewer
+    sentences have it, so that names and numbers decide. A word that no sentence has counts for half as much as a rare
+    one: small models wrap what they copy in their own.
     """
     spans = sentences(text)
     bags = [set(words(text[span.start : span.end])) for span in spans]
+    held = (_holder(spans, start) for start in _places(words(line), text))
+    begun = {row for row in held if row is not None}
+    if begun:
+        return spans[min(begun, key=lambda i: (len(bags[i]), i))]
     frequency = Counter(word for bag in bags for word in bag)
-    quoted = f" {' '.join(words(line))} "
-    holding = [i for i, span in enumerate(spans) if quoted in f" {' '.join(words(text[span.start : span.end]))} "]
-    if holding and quoted.strip():
-        return spans[min(holding, key=lambda i: len(bags[i]))]
     weights = {word: 1 / frequency[word] if frequency[word] else 0.5 for word in set(words(line))}
     if not weights or not spans:
         return None
     shares = [sum(weights[word] for word in weights.keys() & bag) for bag in bags]
     best = max(range(len(spans)), key=lambda i: (shares[i], -len(bags[i])))
     return spans[best] if shares[best] >= GROUNDED_SHARE * sum(weights.values()) else None
+
+
+def _places(wanted: list[str], text: str) -> list[int]:
+    """Return the characters at which the words of ``wanted`` stand in ``text`` side by side."""
+    found = [(match.group().lower(), match.start()) for match in _WORD.finditer(text)]
+    bare = [word for word, _ in found]
+    starts = range(len(bare) - len(wanted) + 1) if wanted else ()
+    return [found[i][1] for i in starts if bare[i : i + len(wanted)] == wanted]
+
+
+def _holder(spans: list[Span], character: int) -> int | None:
+    return next((i for i, span in enumerate(spans) if span.start <= character < span.end), None)
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,12 @@ def test_half_of_the_weight_is_enough_and_less_is_not() -> None:
     assert evidence("alpha unknown1 unknown2 unknown3", text) is None  # 1 of 2.5
 
 
+def test_a_quotation_that_runs_on_is_evidence_from_where_it_begins() -> None:
+    text = "Ruth Calder was born in the fishing village of Crail. She kept bees. Her bees were black."
+    assert evidence("village of Crail. She kept bees", text) == "Ruth Calder was born in the fishing village of Crail."
+    assert evidence("She kept bees. Her", text) == "She kept bees."
+
+
 def test_of_equal_sentences_the_shorter_then_the_first_is_found() -> None:
     assert evidence("Skagen", "Skagen is a town in the north. Skagen is north.") == "Skagen is north."
     assert find_evidence("Skagen", "Skagen is. Skagen is.") == Span(0, 10)

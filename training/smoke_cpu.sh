@@ -4,7 +4,7 @@
 # each other; the model learns nothing of use, and its curves say nothing.
 #
 # Needs: this package with its [training] extra. The embedder (90 MB) is fetched once for RL and the gate.
-# Cost: not measured on an idle machine.
+# Measured: 83 s of user and 7 s of system time with OMP_NUM_THREADS=1; the wall clock of an idle machine is not.
 set -euo pipefail
 out=${1:-runs/smoke}
 python=${PYTHON:-.venv/bin/python}
