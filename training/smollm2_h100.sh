@@ -14,7 +14,7 @@
 # fp32 (three numbers for each parameter of the adapters that are trained). Where only small files can be
 # kept, keep adapters/ (bf16): a new run can start from them, with the optimiser anew.
 #
-# Not measured: minutes, tokens a second and curves of these settings on a GPU. They have run on a CPU only.
+# Not measured: minutes, tokens a second and curves of these settings; they have not been run whole.
 set -euo pipefail
 data=${DATA:-../shared/data}
 runs=${RUNS:-runs/smollm2}
