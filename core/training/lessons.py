@@ -27,6 +27,9 @@ QUOTED_WORDS, _LEAST_QUOTED = 8, 4
 """Words of a sentence that a target quotes."""
 _NOTHING = "none"
 _ANSWERS_IN_LESSON = 8
+_DISTRACTED = 0.35
+"""Share of the lessons on questions of several hops whose text is none of the question's gold paragraphs, but its
+distractors, which look like what it asks for. In use the gate opens those too."""
 _TEXT_WORDS: dict[Form, tuple[int, ...]] = {"raw": (90, 180), "compressed": (90, 180, 350, 700)}
 """Words of a lesson's text: of two passages of 128 tokens, or of chunks up to 1,024."""
 
@@ -87,6 +90,10 @@ class Lessons:
         self._by_paragraph = [list(group) for _, group in groupby(single, key=lambda q: q.gold[0].text)]
         self._multi = [q for q in usable if len(q.gold) > 1]
         self._all = usable
+        # The same question may come with other paragraphs, of which each helps.
+        self._gold: dict[str, set[str]] = {}
+        for q in usable:
+            self._gold.setdefault(q.question, set()).update(p.text for p in q.gold)
         self._forms = tuple(forms)
         self._seed = seed
         answers = [("answers", i) for i in range(0, len(usable), _ANSWERS_IN_LESSON)]
@@ -128,7 +135,7 @@ class Lessons:
         text, shown = self._text(paragraphs, [p for g in (*near, far) for p in g[0].gold], form, random)
         asked = [q for group in (groups[item], other) for q in group[:8] if q.gold[0].text in shown]
         wanted = [_Wanted(q.question, self._noise(random), q.gold[0].supporting, q.answers) for q in asked]
-        if stranger.gold[0].text not in shown:
+        if not self._helps(text, stranger):
             wanted.append(_Wanted(stranger.question, self._noise(random), ()))
         return _lesson(text, wanted, form)
 
@@ -140,29 +147,50 @@ class Lessons:
         others = [p for p in others if p.text != here.text]
         distractors = [p for p in question.paragraphs if not p.support]
         random.shuffle(distractors)
+        known = tuple(sentence for p in others for sentence in evidence(question, p))[:4]
+        if distractors and random.random() < _DISTRACTED:
+            return self._distracted(question, known, distractors, random)
         if not distractors:
             distractors = [random.choice(self._all).gold[0]]
         form = random.choice(self._forms)
         text, _ = self._text([here], [p for p in distractors if p.text != here.text], form, random)
-        missing = [p.title for p in others if p.title and any(p.title in s for s in here.supporting)]
-        known = tuple(sentence for p in others for sentence in p.supporting)
-        anchors = (*missing, *question.answers)
-        wanted = [_Wanted(question.question, (), here.supporting, anchors, missing[0] if missing else None)]
+        sentences = evidence(question, here)
+        missing = [p.title for p in others if p.title and any(p.title in s for s in sentences)]
+        links = (*missing, *(answer for _, answer in question.decomposition))
+        wanted = [
+            _Wanted(question.question, (), sentences, (*links, *question.answers), missing[0] if missing else None)
+        ]
         if known:
-            wanted.append(_Wanted(question.question, known[:4], here.supporting, (*question.answers, *missing)))
+            wanted.append(_Wanted(question.question, known, sentences, (*question.answers, *links)))
         stranger = random.choice(self._all)
-        if all(paragraph.text not in text for paragraph in stranger.gold):
+        if not self._helps(text, stranger):
             wanted.append(_Wanted(stranger.question, self._noise(random), ()))
         return _lesson(text, wanted, form)
 
+    def _distracted(
+        self, question: Question, known: tuple[str, ...], distractors: Sequence[Paragraph], random: Random
+    ) -> Lesson:
+        """Paragraphs that look like what ``question`` asks for; one beside them holds what another question does."""
+        other = random.choice(self._all)
+        here = random.choice(other.gold)
+        form = random.choice(self._forms)
+        text, _ = self._text([here, distractors[0]], distractors[1:], form, random)
+        wanted = [_Wanted(other.question, self._noise(random), evidence(other, here), other.answers)]
+        if not self._helps(text, question):
+            wanted += [_Wanted(question.question, notes, ()) for notes in dict.fromkeys(((), known))]
+        return _lesson(text, wanted, form)
+
     def _answer(self, question: Question, random: Random) -> Turn:
-        notes = [sentence for p in question.gold for sentence in p.supporting][:6]
+        notes = [sentence for p in question.gold for sentence in evidence(question, p)][:6]
         strangers = random.sample(self._all, 2)
         noise = [random.choice(q.gold[0].supporting) for q in strangers][: random.randrange(3)]
         mixed = list(dict.fromkeys(notes + noise))
         if random.random() < 0.5:
             random.shuffle(mixed)
         return Turn(answer_prompt(question.question, mixed, ()), ANSWER_OPENING, f"{question.answers[0]}</answer>")
+
+    def _helps(self, text: str, question: Question) -> bool:
+        return any(gold in text for gold in self._gold[question.question])
 
     def _noise(self, random: Random) -> tuple[str, ...]:
         """A note that does not matter, now and then: memory is seldom only what is needed."""
@@ -186,6 +214,26 @@ class Lessons:
         titled = random.random() < 0.5
         text = "\n\n".join(p.document if titled else p.text for p in chosen)
         return text, {p.text for p in chosen}
+
+
+def evidence(question: Question, paragraph: Paragraph) -> tuple[str, ...]:
+    """Return the sentences of a gold paragraph that are worth a note.
+
+    Where a data set labels whole paragraphs, they are those that name an answer, the title of another gold
+    paragraph or the answer to a part of the question; where none does, the first, which says what it is about.
+    """
+    if len(paragraph.support) < len(paragraph.sentences) or len(paragraph.support) == 1:
+        return paragraph.supporting
+    titles = (p.title for p in question.gold if p.text != paragraph.text)
+    names = (*question.answers, *titles, *(answer for _, answer in question.decomposition))
+    naming = tuple(s for s in paragraph.supporting if any(_place(name, s) is not None for name in names))
+    return naming or paragraph.supporting[:1]
+
+
+def _place(anchor: str, sentence: str) -> int | None:
+    """Return where ``anchor`` stands in ``sentence`` as whole words in any case; ``None``: nowhere."""
+    found = re.search(rf"\b{re.escape(anchor)}(?!\w)", sentence, re.IGNORECASE) if anchor.strip() else None
+    return found.start() if found else None
 
 
 def _is_prose(gold: Sequence[Paragraph]) -> bool:
@@ -213,10 +261,8 @@ def _update_target(wanted: _Wanted) -> str:
 def quotation(sentence: str, anchors: Sequence[str]) -> str:
     """Return up to eight words of ``sentence``, from the first of ``anchors`` that stands in it, else from its
     beginning; near its end from a little before, so that four words are left to know the sentence by."""
-    found = (
-        re.search(rf"\b{re.escape(anchor)}(?!\w)", sentence, re.IGNORECASE) for anchor in anchors if anchor.strip()
-    )
-    start = next((match.start() for match in found if match), 0)
+    places = (_place(anchor, sentence) for anchor in anchors)
+    start = next((place for place in places if place is not None), 0)
     before, after = sentence[:start].split(), sentence[start:].split()
     lead = before[len(before) - max(0, _LEAST_QUOTED - len(after)) :] if before else []
     return " ".join([*lead, *after][:QUOTED_WORDS])

@@ -95,5 +95,5 @@ def test_the_state_reward_is_the_sum() -> None:
 def test_an_error_in_a_reward_is_raised() -> None:
     with pytest.raises(ValueError):
         outcome_reward("Jonas Ark", ())
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError):
         memory_reward(GOLD, "", None)
