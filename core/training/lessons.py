@@ -88,6 +88,7 @@ class Lessons:
             raise InputError(f"{len(usable)} questions with supporting sentences: give at least two, see --data")
         single = [q for q in usable if len(q.gold) == 1]
         self._by_paragraph = [list(group) for _, group in groupby(single, key=lambda q: q.gold[0].text)]
+        self._place_of = {group[0].gold[0].text: place for place, group in enumerate(self._by_paragraph)}
         self._multi = [q for q in usable if len(q.gold) > 1]
         self._all = usable
         # The same question may come with other paragraphs, of which each helps.
@@ -182,8 +183,8 @@ class Lessons:
 
     def _answer(self, question: Question, random: Random) -> Turn:
         notes = [sentence for p in question.gold for sentence in evidence(question, p)][:6]
-        strangers = random.sample(self._all, 2)
-        noise = [random.choice(q.gold[0].supporting) for q in strangers][: random.randrange(3)]
+        near = self._near(question)
+        noise = random.sample(near, min(len(near), random.randrange(4)))
         mixed = list(dict.fromkeys(notes + noise))
         if random.random() < 0.5:
             random.shuffle(mixed)
@@ -191,6 +192,16 @@ class Lessons:
 
     def _helps(self, text: str, question: Question) -> bool:
         return any(gold in text for gold in self._gold[question.question])
+
+    def _near(self, question: Question) -> list[str]:
+        """Sentences that a reasoner might note for ``question`` by mistake: of its distractors, or of the paragraphs
+        before and after its own, which are of the same article where a file holds articles whole."""
+        distracting = [p.sentences[0].strip() for p in question.paragraphs if not p.support and p.sentences]
+        place = self._place_of.get(question.gold[0].text)
+        if distracting or place is None:
+            return distracting
+        around = (self._by_paragraph[i] for i in (place - 1, place + 1) if 0 <= i < len(self._by_paragraph))
+        return [q.gold[0].supporting[0] for group in around for q in group]
 
     def _noise(self, random: Random) -> tuple[str, ...]:
         """A note that does not matter, now and then: memory is seldom only what is needed."""
