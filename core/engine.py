@@ -12,7 +12,7 @@ from .backbone import Backbone
 from .compressor import Compressor
 from .embedder import Embedder
 from .errors import InputError
-from .gate import Scan, SimilarityGate
+from .gate import BankGate, Gate, Scan, SimilarityGate
 from .generation import Generator
 from .ingest import Document, Ingest, IngestReport, Progress
 from .memory_bank import CATALOGUE, Fingerprint, MemoryBank
@@ -20,6 +20,7 @@ from .passage_index import StoredChunk
 from .reasoner import Reasoner
 from .recall import Answer, Recall, Step, Written, check_question
 from .settings import DEFAULT_NAMESPACE, CompressionSettings, Form, Placement, RecallSettings, replaced
+from .slot_gate import HEAD, load_gate
 from .weights import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from .working_memory import WorkingMemory
 
@@ -70,8 +71,11 @@ class Engine:
         """
         self.backbone, self.embedder = backbone, embedder
         self.compressor = Compressor(backbone, compression)
+        self._slot_gate = None
         if folder := find_adapters(adapters, backbone.name):
             self.compressor.load_memory_embedding(folder)
+            if (folder / HEAD).is_file():
+                self._slot_gate = load_gate(backbone, folder).requires_grad_(False)
         self.bank = MemoryBank(
             Fingerprint(
                 model=backbone.name,
@@ -150,7 +154,7 @@ class Engine:
         """Answer a question; see :meth:`core.recall.Recall.ask`. The same input gives the same answer."""
         settings = settings or RecallSettings()
         reasoner = Reasoner(Generator(self.backbone), self.bank, self.embedder, settings, self.form(settings))
-        return Recall(self.bank, self._gate(settings), reasoner, settings).ask(question, namespace, listener)
+        return Recall(self.bank, self.gate(settings), reasoner, settings).ask(question, namespace, listener)
 
     def retrieve(
         self, question: str, namespace: str = DEFAULT_NAMESPACE, settings: RecallSettings | None = None
@@ -164,7 +168,7 @@ class Engine:
         check_question(question)
         settings = settings or RecallSettings()
         settings = replaced(settings, max_steps=settings.top_k)  # nothing is read, so reading sets no limit
-        scan = Scan(self.bank.index(namespace), self._gate(settings), settings)
+        scan = Scan(self.bank.index(namespace), self.gate(settings), settings)
         opened = iter(lambda: scan.next_open(question, WorkingMemory()), None)
         ranked = sorted(opened, key=lambda pair: -pair[1])
         return [OpenedChunk(chunk, gate, self.bank.text(chunk.chunk_id)) for chunk, gate in ranked]
@@ -197,8 +201,19 @@ class Engine:
             )
         return "raw"
 
-    def _gate(self, settings: RecallSettings) -> SimilarityGate:
-        return SimilarityGate(self.embedder, settings.candidates)
+    def gate(self, settings: RecallSettings) -> Gate:
+        """Return the gate that ``settings`` lead to with these adapters and this bank.
+
+        Raises:
+            InputError: a gate over slots is asked for and there is none, or the bank keeps text only.
+        """
+        encoded = self.bank.fingerprint.encode
+        if settings.gate == "slots" and (self._slot_gate is None or not encoded):
+            lacking = "no gate among the adapters" if encoded else "a bank that keeps text only"
+            raise InputError(f"gate='slots' reads slots with a trained gate, and here is {lacking}: use 'similarity'")
+        if settings.gate == "similarity" or self._slot_gate is None or not encoded:
+            return SimilarityGate(self.embedder, settings.candidates)
+        return BankGate(self._slot_gate, self.embedder, self.bank, candidates=settings.gate_candidates)
 
 
 def stored_fingerprint(bank: Path | None) -> Fingerprint | None:

@@ -62,7 +62,7 @@ class BankGate:
         embedder: Embedder,
         bank: MemoryBank,
         *,
-        candidates: int = 256,
+        candidates: int,
         batch: int = 16,
     ) -> None:
         """

@@ -8,6 +8,7 @@ from .errors import InputError
 
 Placement = Literal["in_place", "inserted", "inserted_copy"]
 Form = Literal["raw", "compressed"]
+GateChoice = Literal["slots", "similarity"]
 Ratio = Literal[1, 2, 4, 8, 16]
 
 
@@ -65,6 +66,12 @@ class RecallSettings(CheckedSettings):
     form: Form | None = None
     """What the reasoner reads: source text (``raw``) or slots (``compressed``). ``None`` takes
     ``compressed`` where the model has trained adapters and ``raw`` where it has none."""
+    gate: GateChoice | None = None
+    """What decides which chunks open: a trained gate over their ``slots``, or the ``similarity`` of embeddings.
+    ``None`` takes the slots where the adapters hold a gate and the bank keeps slots."""
+    gate_candidates: Annotated[int, Field(ge=1)] = 32
+    """Chunks nearest by embedding whose slots a trained gate scores; the rest stay closed. More
+    is more exact and slower."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     """τ: the gate opens a chunk when P(open) is above it."""
     top_k: Annotated[int, Field(ge=1)] = 4

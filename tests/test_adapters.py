@@ -11,9 +11,11 @@ from core.adapters import CARD, find_adapters, load_adapters, save_adapters
 from core.backbone import Backbone, Role
 from core.compressor import Compressor
 from core.engine import Engine
-from core.errors import BankMismatchError, WeightsError
+from core.errors import BankMismatchError, InputError, WeightsError
+from core.gate import BankGate, SimilarityGate
 from core.ingest import Document
 from core.settings import CompressionSettings, RecallSettings
+from core.slot_gate import SlotGate, save_gate
 
 from .tiny_models import backbone, causal_lm, randomize_adapter, tokenizer
 
@@ -79,6 +81,43 @@ def test_an_engine_reads_slots_once_both_adapters_are_there(
         assert Engine.open(model=base, adapters=reader).form(RecallSettings()) == "raw"
     assert caplog.records == []
     assert Engine.open(model=base, adapters=both).form(RecallSettings(form="raw")) == "raw"
+
+
+def with_gate(folder: Path) -> Path:
+    """Write adapters with a gate that opens what the embeddings would not."""
+    model = backbone()
+    trained(model, ("gate",), folder)
+    gate = SlotGate(model)
+    with torch.no_grad():
+        gate.head.weight[:, -1] = -40.0
+        gate.head.bias.fill_(20.0)
+    save_gate(gate, folder)
+    return folder
+
+
+def test_an_engine_opens_what_a_trained_gate_says(base: str, tmp_path: Path) -> None:
+    adapters = str(with_gate(tmp_path / "adapters"))
+    with Engine.open(model=base, adapters=adapters) as engine:
+        engine.add([Document("near", TEXT), Document("far", "Bread is baked from flour, water and yeast.")])
+        question = "Who kept the Orrel Point lighthouse?"
+        by_slots = engine.retrieve(question, settings=RecallSettings(top_k=1))
+        by_similarity = engine.retrieve(question, settings=RecallSettings(top_k=1, gate="similarity"))
+        assert [opened.chunk.document_id for opened in by_slots] == ["far"]
+        assert [opened.chunk.document_id for opened in by_similarity] == ["near"]
+        assert isinstance(engine.gate(RecallSettings(gate="slots")), BankGate)
+
+
+def test_slots_that_are_not_there_gate_nothing(base: str, tmp_path: Path) -> None:
+    adapters = str(with_gate(tmp_path / "adapters"))
+    with Engine.open(model=base, adapters=adapters, compression=CompressionSettings(encode=False)) as engine:
+        assert isinstance(engine.gate(RecallSettings()), SimilarityGate)
+        with pytest.raises(InputError, match="a bank that keeps text only"):
+            engine.gate(RecallSettings(gate="slots"))
+    with (
+        Engine.open(model=base, adapters="none") as engine,
+        pytest.raises(InputError, match="no gate among the adapters"),
+    ):
+        engine.gate(RecallSettings(gate="slots"))
 
 
 def test_a_bank_remembers_the_adapters_and_refuses_others(base: str, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def trained_gate(
     """Return a gate away from where training starts, so that the hidden state counts."""
     gate = kind(model)
     nn.init.normal_(gate.head.weight[:, :-1], std=0.3, generator=torch.Generator().manual_seed(0))
-    return BankGate(gate.requires_grad_(False), embedder, bank, **options)
+    return BankGate(gate.requires_grad_(False), embedder, bank, **{"candidates": 256, **options})
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_an_untrained_slot_gate_says_what_the_similarity_gate_says(
     tiny: Backbone, embedder: Embedder, bank: MemoryBank
 ) -> None:
     index = bank.index("default")
-    by_slots = BankGate(SlotGate(tiny), embedder, bank).probabilities(QUESTION, EMPTY, index)
+    by_slots = BankGate(SlotGate(tiny), embedder, bank, candidates=256).probabilities(QUESTION, EMPTY, index)
     by_similarity = SimilarityGate(embedder, None).probabilities(QUESTION, EMPTY, index)
     assert by_slots.dtype == by_similarity.dtype == np.float32
     np.testing.assert_allclose(by_slots, by_similarity, atol=1e-5)

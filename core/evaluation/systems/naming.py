@@ -4,10 +4,11 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ...adapters import NO_ADAPTERS
 from ...backbone import Backbone, Role
 from ...embedder import Embedder
 from ...errors import InputError
-from ...settings import CompressionSettings, Placement, RecallSettings, replaced
+from ...settings import CompressionSettings, GateChoice, Placement, RecallSettings, replaced
 from .bm25 import WordRetrieval
 from .full import FullContext
 from .memagent import MemAgent
@@ -31,7 +32,8 @@ _OptionsT = TypeVar("_OptionsT", bound=_Options)
 class OurOptions(_Options):
     """Of ``compressed`` and ``raw``; what is not given is as users have it."""
 
-    gate: bool = True
+    gate: bool | GateChoice = True
+    """Off reads every chunk; a name chooses what decides."""
     callback: bool = True
     ratio: int | None = None
     placement: Placement | None = None
@@ -64,8 +66,11 @@ class AgentOptions(_Options):
     """Whether the reasoner's adapter writes; it is trained on other prompts than theirs."""
 
 
-def system_named(name: str, backbone: Backbone, embedder: Embedder) -> System:
+def system_named(name: str, backbone: Backbone, embedder: Embedder, adapters: str = NO_ADAPTERS) -> System:
     """Make the system that ``name`` asks for.
+
+    Args:
+        adapters: those that ``backbone`` was given.
 
     Raises:
         InputError: there is no such system, option or value.
@@ -77,7 +82,7 @@ def system_named(name: str, backbone: Backbone, embedder: Embedder) -> System:
             ours = _checked(OurOptions, name, options)
             if ours.placement not in (None, TRAINED_PLACEMENT) and "compressor" in backbone.adapters:
                 raise InputError(f"system {name!r}: the adapters are for {TRAINED_PLACEMENT}; add --adapters none")
-            return CompressedMemory(backbone, embedder, kind, _compression(ours), _recall(ours))
+            return CompressedMemory(backbone, embedder, kind, _compression(ours), _recall(ours), adapters)
         case "rag" | "bm25":
             found = _checked(PassageOptions, name, options)
             retrieval = EmbeddingRetrieval if kind == "rag" else WordRetrieval
@@ -100,10 +105,11 @@ def _compression(options: OurOptions) -> CompressionSettings:
 
 
 def _recall(options: OurOptions) -> RecallSettings:
-    given = _given(options, set(RecallSettings.model_fields) - {"callback"})
+    given = _given(options, set(RecallSettings.model_fields) - {"callback", "gate"})
     if given.get("raw_passages") == "all":
         given["raw_passages"] = None
-    settings = replaced(RecallSettings(), callback=options.callback, **given)
+    chosen = None if isinstance(options.gate, bool) else options.gate
+    settings = replaced(RecallSettings(), callback=options.callback, gate=chosen, **given)
     return settings if options.gate else without_gate(settings)
 
 

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ...adapters import NO_ADAPTERS
 from ...backbone import Backbone
 from ...embedder import Embedder
 from ...engine import Engine
@@ -19,7 +20,7 @@ _EVERY = 2**31 - 1
 
 def without_gate(settings: RecallSettings) -> RecallSettings:
     """Return settings under which every chunk is read, in order, as LycheeMemory reads without its gate."""
-    return replaced(settings, threshold=0, top_k=_EVERY, max_steps=_EVERY, candidates=None)
+    return replaced(settings, gate="similarity", threshold=0, top_k=_EVERY, max_steps=_EVERY, candidates=None)
 
 
 class CompressedMemory:
@@ -32,18 +33,21 @@ class CompressedMemory:
         form: Form,
         compression: CompressionSettings | None = None,
         recall: RecallSettings | None = None,
+        adapters: str = NO_ADAPTERS,
     ) -> None:
         """
         Args:
-            form: ``raw`` keeps text only, so that taking it in costs no more than it must.
+            form: ``raw`` keeps text only, so that taking it in costs no more than it must, unless its gate reads slots.
+            adapters: those that ``backbone`` was given, for the gate that may be among them.
         """
-        self._backbone, self._embedder = backbone, embedder
-        self._compression = replaced(compression or CompressionSettings(), encode=form == "compressed")
+        self._backbone, self._embedder, self._adapters = backbone, embedder, adapters
         self._recall = replaced(recall or RecallSettings(), form=form)
+        encode = form == "compressed" or self._recall.gate == "slots"
+        self._compression = replaced(compression or CompressionSettings(), encode=encode)
 
     def take_in(self, documents: Sequence[Document]) -> "Bank":
         """See :class:`core.evaluation.systems.system.System`."""
-        return Bank(self._backbone, self._embedder, self._compression, self._recall, documents)
+        return Bank(self._backbone, self._embedder, self._compression, self._recall, documents, self._adapters)
 
 
 class Bank:
@@ -56,10 +60,11 @@ class Bank:
         compression: CompressionSettings,
         recall: RecallSettings,
         documents: Sequence[Document],
+        adapters: str = NO_ADAPTERS,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="compressed-memory-")
         self._recall = recall
-        self._engine = Engine(backbone, embedder, compression, Path(self._folder.name) / "bank")
+        self._engine = Engine(backbone, embedder, compression, Path(self._folder.name) / "bank", adapters)
         report = self._engine.add(documents)
         encoded = report.tokens_encoded if compression.encode else 0
         self.cost = Cost(tokens_encoded=encoded, seconds=_by_name(report.seconds))
