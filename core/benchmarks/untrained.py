@@ -59,7 +59,7 @@ REFERENCE = {
     (512, "in place, sink, ratio 4"): 4.05,
     (512, "in place, sink, ratio 8"): 4.18,
     (512, "in place, no sink, ratio 4"): 5.06,
-    (512, "averaged, no sink, ratio 4"): 4.42,
+    (512, "averaged, sink, ratio 4"): 4.42,
 }
 
 
@@ -84,7 +84,7 @@ def forms(context: int) -> tuple[Form, ...]:
             for ratio in (2, 4, 8)
         ),
         Form("in place, no sink, ratio 4", CompressionSettings(chunk_tokens=context, sink_tokens=0)),
-        Form("averaged, no sink, ratio 4", whole, averaged=4),
+        Form("averaged, sink, ratio 4", whole, averaged=4),
     )
 
 
@@ -156,9 +156,14 @@ def _prefix(backbone: Backbone, context: Tensor, form: Form) -> Prefix:
 
 
 def _averaged(slots: Slots, group: int) -> Slots:
-    """Average the keys and values of each ``group`` of slots."""
-    keys, values = (part.unflatten(2, (-1, group)).mean(3) for part in (slots.keys, slots.values))
-    return Slots(keys, values, slots.positions[group - 1 :: group], slots.span)
+    """Average the keys and values of each ``group`` of slots behind the sink, which stays as it is."""
+    sink = CompressionSettings().sink_tokens
+
+    def averaged(part: Tensor) -> Tensor:
+        return torch.cat((part[:, :, :sink], part[:, :, sink:].unflatten(2, (-1, group)).mean(3)), dim=2)
+
+    positions = torch.cat((slots.positions[:sink], slots.positions[sink + group - 1 :: group]))
+    return Slots(averaged(slots.keys), averaged(slots.values), positions, slots.span)
 
 
 def _loss(backbone: Backbone, target: Tensor, prefix: Prefix) -> Tensor:
