@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -53,9 +53,13 @@ class Finished:
     interrupted: bool
 
 
-def accelerator() -> Accelerator:
-    """Return what spreads the work over processes and devices, in bf16 where the hardware has it."""
-    precision = "bf16" if best_dtype(best_device()) == torch.bfloat16 else "no"
+def accelerator(precision: Literal["bf16", "no"] | None = None) -> Accelerator:
+    """Return what spreads the work over processes and devices.
+
+    Args:
+        precision: of the passes; ``None``: bf16 where the hardware has it.
+    """
+    precision = precision or ("bf16" if best_dtype(best_device()) == torch.bfloat16 else "no")
     # A step may leave an adapter out, such as the compressor's when only notes are read.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     return Accelerator(mixed_precision=precision, kwargs_handlers=[unused], cpu=not torch.cuda.is_available())

@@ -6,6 +6,7 @@ The model is that of the smoke recipe: its vocabulary is small, so that a step t
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -54,6 +55,9 @@ def supervised(chosen: TrainingSettings, kind: type[Supervised] = Supervised) ->
     return kind(model, chosen, material())
 
 
-def trainer(out: Path, kind: type[Supervised] = Supervised, **changes: object) -> Trainer:
+def trainer(
+    out: Path, kind: type[Supervised] = Supervised, precision: Literal["bf16", "no"] | None = None, **changes: object
+) -> Trainer:
     chosen = settings(**changes)
-    return Trainer(supervised(chosen, kind), chosen, out, accelerator())
+    stage = supervised(chosen, kind)  # first: among several processes only one may write the model
+    return Trainer(stage, chosen, out, accelerator(precision))
