@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .engine import Engine, OpenedChunk
     from .errors import CompressedMemoryError, InputError
+    from .generation import Prompt, Reply, Writer
     from .ingest import Document, IngestReport, Progress
-    from .recall import Answer, Step, Written
+    from .recall import Answer, Opened, Step, Written
     from .settings import DEFAULT_NAMESPACE, CompressionSettings, RecallSettings
     from .working_memory import Note
 
@@ -23,7 +24,11 @@ _HOMES = {
     "IngestReport": "ingest",
     "InputError": "errors",
     "Progress": "ingest",
+    "Prompt": "generation",
+    "Reply": "generation",
+    "Writer": "generation",
     "Answer": "recall",
+    "Opened": "recall",
     "Step": "recall",
     "Written": "recall",
     "CompressionSettings": "settings",
@@ -41,10 +46,14 @@ __all__ = [
     "IngestReport",
     "InputError",
     "Note",
+    "Opened",
     "OpenedChunk",
     "Progress",
+    "Prompt",
     "RecallSettings",
+    "Reply",
     "Step",
+    "Writer",
     "Written",
 ]
 

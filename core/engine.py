@@ -13,12 +13,12 @@ from .compressor import Compressor
 from .embedder import Embedder
 from .errors import InputError
 from .gate import BankGate, Gate, Scan, SimilarityGate
-from .generation import Generator
+from .generation import Generator, Writer
 from .ingest import Document, Ingest, IngestReport, Progress
 from .memory_bank import CATALOGUE, Fingerprint, MemoryBank
 from .passage_index import StoredChunk
 from .reasoner import Reasoner
-from .recall import Answer, Recall, Step, Written, check_question
+from .recall import Answer, Listener, Recall, check_question
 from .settings import DEFAULT_NAMESPACE, CompressionSettings, Form, Placement, RecallSettings, replaced
 from .slot_gate import HEAD, load_gate
 from .weights import DEFAULT_EMBEDDER, DEFAULT_MODEL
@@ -26,6 +26,9 @@ from .working_memory import WorkingMemory
 
 _log = logging.getLogger(__name__)
 _told: set[str] = set()
+
+OWN_MODEL = RecallSettings(raw_passages=None, memory_tokens=1024, update_tokens=512, answer_tokens=1024)
+"""How an application's own model reads unless told otherwise: whole chunks, with room to write."""
 
 
 @dataclass(frozen=True)
@@ -149,11 +152,23 @@ class Engine:
         question: str,
         namespace: str = DEFAULT_NAMESPACE,
         settings: RecallSettings | None = None,
-        listener: Callable[[Step | Written], None] = lambda _: None,
+        listener: Listener = lambda _: None,
+        writer: Writer | None = None,
     ) -> Answer:
-        """Answer a question; see :meth:`core.recall.Recall.ask`. The same input gives the same answer."""
-        settings = settings or RecallSettings()
-        reasoner = Reasoner(Generator(self.backbone), self.bank, self.embedder, settings, self.form(settings))
+        """Answer a question; see :meth:`core.recall.Recall.ask`. The same input gives the same answer.
+
+        Args:
+            writer: the application's own model in the reasoner's place. It reads source text, as :data:`OWN_MODEL`
+                says unless there are ``settings``; gate and callback are the same.
+
+        Raises:
+            InputError: besides, the compressed form is asked of a ``writer``: slots are of the bank's own model.
+        """
+        settings = settings or (RecallSettings() if writer is None else OWN_MODEL)
+        if writer is not None and settings.form == "compressed":
+            raise InputError("form='compressed' reads slots of the bank's model: leave it out with a model of your own")
+        form = "raw" if writer is not None else self.form(settings)
+        reasoner = Reasoner(writer or Generator(self.backbone), self.bank, self.embedder, settings, form)
         return Recall(self.bank, self.gate(settings), reasoner, settings).ask(question, namespace, listener)
 
     def retrieve(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -38,8 +39,26 @@ class Reply:
     """Whether the model came to an end by itself, rather than to the limit."""
     tokens_read: int
     slots_read: int
+    tokens_counted: int | None = None
+    """Tokens written, where a model tells their number and not which they are."""
     log_probs: tuple[float, ...] = field(default=(), compare=False)
     """log p of each token written, at temperature 1; empty where it was decoded greedily."""
+
+    @property
+    def tokens_written(self) -> int:
+        return len(self.token_ids) if self.tokens_counted is None else self.tokens_counted
+
+
+class Writer(Protocol):
+    """What a reasoner needs of a model: the local one (:class:`Generator`), or an application's own."""
+
+    def reply(self, prompt: Prompt, on_text: Callable[[str], None] | None = None) -> Reply:
+        """Write the reply to ``prompt``; ``on_text`` sees it grow, a piece at a time."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Return the tokens that ``text`` takes of the budget for working memory."""
+        ...
 
 
 class Generator:
@@ -55,6 +74,10 @@ class Generator:
         ends = backbone.causal_lm.generation_config.eos_token_id
         listed = ends if isinstance(ends, list) else [ends]
         self._ends = {e for e in (*listed, backbone.tokenizer.eos_token_id) if e is not None}
+
+    def count_tokens(self, text: str) -> int:
+        """See :class:`Writer`."""
+        return len(self.backbone.encode(text))
 
     def reply(self, prompt: Prompt, on_text: Callable[[str], None] | None = None) -> Reply:
         """Decode one prompt greedily; ``on_text`` sees the reply grow, a piece at a time."""
@@ -113,7 +136,7 @@ class Generator:
                 ids, positions = chosen[:, None], prefix.next_positions[:, None]
                 mask = torch.cat((mask, torch.ones_like(ids)), dim=1)
         return [
-            Reply(self._text(p, w), tuple(w), c, len(r), sum(len(s) for s in p.slots), tuple(f))
+            Reply(self._text(p, w), tuple(w), c, len(r), sum(len(s) for s in p.slots), log_probs=tuple(f))
             for p, w, c, r, f in zip(prompts, written, complete, read, scored, strict=True)
         ]
 

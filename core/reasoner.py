@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from .chunking import Span
 from .embedder import Embedder
-from .generation import Generator, Prompt
+from .generation import Prompt, Writer
 from .memory_bank import MemoryBank
 from .passage_index import StoredChunk
 from .prompts import (
@@ -39,9 +39,9 @@ class Reasoner:
     """Reads one chunk at a time and rewrites working memory; answers from memory alone."""
 
     def __init__(
-        self, generator: Generator, bank: MemoryBank, embedder: Embedder, settings: RecallSettings, form: Form
+        self, writer: Writer, bank: MemoryBank, embedder: Embedder, settings: RecallSettings, form: Form
     ) -> None:
-        self._generator, self._bank, self._embedder = generator, bank, embedder
+        self._writer, self._bank, self._embedder = writer, bank, embedder
         self._settings, self._form = settings, form
 
     def update(
@@ -69,7 +69,7 @@ class Reasoner:
             self._settings.update_tokens,
             () if raw else (self._bank.slots(chunk.chunk_id),),
         )
-        reply = self._generator.reply(prompt)
+        reply = self._writer.reply(prompt)
         usage.count(reply)
         parsed = parse_update(reply.text)
         found = dict.fromkeys(evidence for line in parsed.notes if (evidence := find_evidence(line, text)))
@@ -92,7 +92,7 @@ class Reasoner:
             ANSWER_STOP,
             self._settings.answer_tokens,
         )
-        reply = self._generator.reply(prompt, on_text)
+        reply = self._writer.reply(prompt, on_text)
         usage.count(reply)
         return parse_answer(reply.text)
 
@@ -109,4 +109,4 @@ class Reasoner:
         return Note(" ".join(quote.split()), quote, chunk.chunk_id, chunk.document_id, span, gate)
 
     def _fits(self, text: str) -> bool:
-        return len(self._generator.backbone.encode(text)) <= self._settings.memory_tokens
+        return self._writer.count_tokens(text) <= self._settings.memory_tokens

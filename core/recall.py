@@ -58,10 +58,23 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Opened:
+    """Event: a chunk was opened and is being read; a :class:`Step` follows."""
+
+    chunk: StoredChunk
+    gate: float
+    called_back: bool
+
+
+@dataclass(frozen=True)
 class Written:
     """Event: a piece of the answer was written."""
 
     text: str
+
+
+Event = Opened | Step | Written
+Listener = Callable[[Event], None]
 
 
 class Recall:
@@ -70,11 +83,12 @@ class Recall:
     def __init__(self, bank: MemoryBank, gate: Gate, reasoner: Reasoner, settings: RecallSettings) -> None:
         self._bank, self.gate, self.reasoner, self.settings = bank, gate, reasoner, settings
 
-    def ask(self, question: str, namespace: str, listener: Callable[[Step | Written], None] = lambda _: None) -> Answer:
+    def ask(self, question: str, namespace: str, listener: Listener = lambda _: None) -> Answer:
         """Answer ``question`` from the documents of ``namespace``.
 
         Args:
-            listener: sees each step as it is done and the answer as it is written; what it raises ends the question.
+            listener: sees each chunk as it is opened, each step as it is done and the answer as it is written; what it
+                raises ends the question.
 
         Raises:
             InputError: the question is empty, or too long for the model.
@@ -86,9 +100,10 @@ class Recall:
         scan = Scan(self._bank.index(namespace), self.gate, self.settings)
 
         while opened := recalled.opened or self._next_open(question, memory, scan, usage):
+            called_back = recalled.opened is not None
+            listener(Opened(*opened, called_back))
             update = self._update(question, memory, opened, recalled, usage)
-            memory = update.memory
-            called_back, recalled = recalled.opened is not None, self._callback(question, update, scan, usage)
+            memory, recalled = update.memory, self._callback(question, update, scan, usage)
             steps.append(Step(*opened, called_back, update.written, recalled))
             listener(steps[-1])
 
@@ -127,7 +142,7 @@ class Recall:
         memory: WorkingMemory,
         recalled: Recalled,
         usage: Usage,
-        listener: Callable[[Step | Written], None],
+        listener: Listener,
     ) -> str:
         with usage.timed("answer"):
             if not memory.notes and not recalled.notes:

@@ -27,7 +27,7 @@ class Usage:
         """Add one reply."""
         self.tokens_read += reply.tokens_read
         self.slots_read += reply.slots_read
-        self.tokens_written += len(reply.token_ids)
+        self.tokens_written += reply.tokens_written
         self.model_calls += 1
 
     @contextmanager

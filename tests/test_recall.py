@@ -15,7 +15,7 @@ from core.generation import Generator, Prompt, Reply
 from core.ingest import Document
 from core.prompts import NOTHING_FOUND
 from core.reasoner import Reasoner
-from core.recall import Answer, Recall, Step, Written
+from core.recall import Answer, Opened, Recall, Step, Written
 from core.settings import CompressionSettings, RecallSettings
 
 # The reference says in the section on "break" which clause still runs; what that clause does stands
@@ -194,3 +194,48 @@ def test_retrieve_lists_what_opens_likeliest_first(reference_engine: Engine) -> 
     assert opened[0].chunk.document_id == "assert"
     assert [o.gate for o in opened] == sorted((o.gate for o in opened), reverse=True)
     assert 1 <= len(opened) <= 3
+
+
+def test_every_step_is_announced_when_its_chunk_opens(reference_engine: Engine) -> None:
+    events: list[object] = []
+    answer = reference_engine.ask("What does the pass statement do?", listener=events.append)
+    opened = [e for e in events if isinstance(e, Opened)]
+    assert [(e.chunk, e.gate, e.called_back) for e in opened] == [
+        (s.chunk, s.gate, s.called_back) for s in answer.steps
+    ]
+    kinds = [type(e) for e in events if not isinstance(e, Written)]
+    assert kinds == [Opened, Step] * len(answer.steps)
+
+
+class OwnModel:
+    """An application's own model: it quotes the last line of what it is shown, and counts its tokens itself."""
+
+    def __init__(self) -> None:
+        self.prompts: list[Prompt] = []
+
+    def reply(self, prompt: Prompt, on_text: Callable[[str], None] | None = None) -> Reply:
+        self.prompts.append(prompt)
+        if prompt.prefill == "<answer>":
+            return Reply("<answer>nothing happens</answer>", (), True, 11, 0, tokens_counted=2)
+        quoted = prompt.user.partition("</text>")[0].strip().splitlines()[-1]
+        return Reply(f"<update>{quoted}</update>", (), True, 100, 0, tokens_counted=7)
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+
+def test_a_model_of_ones_own_reads_whole_chunks_and_its_tokens_are_counted(reference_engine: Engine) -> None:
+    model = OwnModel()
+    answer = reference_engine.ask("What does the pass statement do?", writer=model)
+    assert answer.text == "nothing happens"
+    assert answer.sources
+    steps = len(answer.steps)
+    assert (answer.usage.tokens_read, answer.usage.tokens_written) == (100 * steps + 11, 7 * steps + 2)
+    for step, prompt in zip(answer.steps, model.prompts[:-1], strict=True):
+        assert reference_engine.bank.text(step.chunk.chunk_id) in prompt.user
+        assert prompt.slots == ()
+
+
+def test_slots_are_not_for_a_model_of_ones_own(reference_engine: Engine) -> None:
+    with pytest.raises(InputError, match="form='compressed' reads slots of the bank's model"):
+        reference_engine.ask("What?", settings=RecallSettings(form="compressed"), writer=OwnModel())
