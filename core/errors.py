@@ -24,6 +24,10 @@ class BankError(CompressedMemoryError):
     """A memory bank is missing, damaged, busy or of another format."""
 
 
+class MissingBankError(BankError):
+    """There is no memory bank at a place where one was to be read."""
+
+
 class BankMismatchError(BankError):
     """A memory bank was written with another model, adapter, ratio or chunk size."""
 

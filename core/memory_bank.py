@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 
 from .chunking import Span
-from .errors import BankError, BankMismatchError, StorageError, UnknownNamespaceError
+from .errors import BankError, BankMismatchError, MissingBankError, StorageError, UnknownNamespaceError
 from .kv_cache import Slots
 from .passage_index import PassageIndex, StoredChunk
 from .settings import Placement, Ratio
@@ -126,7 +126,8 @@ class MemoryBank:
             path: a directory.
 
         Raises:
-            BankError: there is no bank at ``path`` and no fingerprint to make one with, or it is damaged.
+            MissingBankError: there is no bank at ``path`` and no fingerprint to make one with.
+            BankError: it is damaged, or the place is taken.
             BankMismatchError: the bank was made with something else.
             StorageError: the disk refused.
         """
@@ -161,7 +162,9 @@ class MemoryBank:
         if path.exists() and not path.is_dir():
             raise BankError(f"bank {path} is a file: name a directory")
         if not may_create:
-            raise BankError(f"no memory bank at {path}: make one with 'compressed-memory ingest PATH --bank {path}'")
+            raise MissingBankError(
+                f"no memory bank at {path}: make one with 'compressed-memory ingest PATH --bank {path}'"
+            )
         if path.is_dir() and any(entry.name not in ("slots", "write.lock") for entry in path.iterdir()):
             raise BankError(f"directory {path} holds other things and no memory bank: name a new or empty directory")
 

@@ -5,7 +5,7 @@ turn that it is shown in. The replies begin inside their tag, which a small mode
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 SYSTEM = (
@@ -88,6 +88,29 @@ def parse_answer(reply: str) -> str:
     """Read the ``<answer>`` payload out of a reply; empty where there is none."""
     found = _ANSWER.search(reply)
     return found.group(1).strip() if found else ""
+
+
+class AnswerStream:
+    """Passes an answer on while it is written: all that :func:`parse_answer` will return, tags and blanks held back."""
+
+    def __init__(self, on_text: Callable[[str], None]) -> None:
+        self._on_text, self._reply, self._shown = on_text, "", 0
+
+    def __call__(self, piece: str) -> None:
+        """Take the next ``piece`` of a reply, with its opening tag or without."""
+        self._reply += piece
+        if self._reply.startswith(ANSWER_OPENING):
+            text = self._reply
+        elif ANSWER_OPENING.startswith(self._reply.strip()):
+            return  # it may become the tag
+        else:
+            text = ANSWER_OPENING + self._reply
+        # What the stop may have begun with waits for what follows; so do blanks, which count only between words.
+        kept = next(n for n in range(len(ANSWER_STOP) - 1, -1, -1) if text.endswith(ANSWER_STOP[:n]))
+        sure = parse_answer(text[: len(text) - kept])
+        if len(sure) > self._shown:
+            self._on_text(sure[self._shown :])
+            self._shown = len(sure)
 
 
 def is_well_formed(reply: str) -> bool:

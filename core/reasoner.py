@@ -14,6 +14,7 @@ from .prompts import (
     SYSTEM,
     UPDATE_OPENING,
     UPDATE_STOP,
+    AnswerStream,
     answer_prompt,
     parse_answer,
     parse_update,
@@ -92,7 +93,7 @@ class Reasoner:
             ANSWER_STOP,
             self._settings.answer_tokens,
         )
-        reply = self._writer.reply(prompt, on_text)
+        reply = self._writer.reply(prompt, AnswerStream(on_text) if on_text else None)
         usage.count(reply)
         return parse_answer(reply.text)
 

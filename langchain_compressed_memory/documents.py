@@ -33,3 +33,19 @@ def source(engine: "core.Engine", namespace: str, note: "core.Note") -> Document
             "gate": note.gate,
         },
     )
+
+
+def opened(engine: "core.Engine", namespace: str, found: "core.OpenedChunk") -> Document:
+    """Return a chunk that the gate opened, with what was stored beside its document."""
+    chunk = found.chunk
+    return Document(
+        id=chunk.chunk_id,
+        page_content=found.text,
+        metadata={
+            **engine.bank.document_metadata(namespace, chunk.document_id),
+            "document_id": chunk.document_id,
+            "start": chunk.span.start,
+            "end": chunk.span.end,
+            "gate": found.gate,
+        },
+    )

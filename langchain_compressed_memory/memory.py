@@ -1,25 +1,42 @@
 """The memory as a LangChain runnable: documents go in once, questions come through ``invoke`` and its kin."""
 
+import asyncio
+import contextvars
+import queue
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial, reduce
 from itertools import chain
+from operator import add
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self, TypeVar, cast
 
+from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 from langchain_core.documents import Document
-from langchain_core.runnables import RunnableConfig, RunnableSerializable
-from langchain_core.runnables.config import run_in_executor
-from pydantic import ConfigDict, PrivateAttr
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AnyMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.runnables import AddableDict, Runnable, RunnableConfig, RunnableSerializable
+from langchain_core.runnables.config import patch_config
+from langchain_core.runnables.utils import ConfigurableFieldSpec
+from langchain_core.tools import BaseTool
+from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict  # pydantic takes the one in typing only from Python 3.12 on
 
 import core
 from core.errors import InputError
 
+from .chat_model import ChatModelWriter
 from .documents import named, source
+from .engines import EngineHandle
+from .namespaces import NAMESPACE_SPEC, check_namespace, chosen_namespace
+from .retriever import CompressedMemoryRetriever
+from .summarizer import SUMMARY_QUESTION, summarizer
+from .tool import TOOL_DESCRIPTION, TOOL_NAME, RecallInput, recall_tool
+from .tracing import TracedSteps
 
-if TYPE_CHECKING:
-    from core import Engine
+_T = TypeVar("_T")
 
 
 class Question(TypedDict):
@@ -39,21 +56,26 @@ class Recollection(TypedDict):
     working_memory: str
     usage: dict[str, object]
     """Tokens read and written, model calls, seconds by stage."""
+    usage_metadata: UsageMetadata
+    """The same tokens as chat models report them."""
 
 
 class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
     """Answers questions from one namespace of a memory bank.
 
-    The model is loaded when it is first needed, once in a process. May be shared between threads.
+    The model is loaded when it is first needed, once in a process. May be shared between threads, users
+    and event loops. ``stream`` gives the answer piece by piece, then what it rests on; the sum of the pieces is
+    what ``invoke`` returns. Each chunk that is read is a run of its own to tracing and ``astream_events``.
     """
 
-    # A misspelt namespace must fail, not fall back to the namespace that everyone shares.
-    model_config = ConfigDict(extra="forbid")
+    # A misspelt namespace must fail, not fall back to another one.
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
     bank: Path | None = None
     """A directory, made if it is not there; ``None`` keeps the bank in memory."""
-    namespace: str = "default"
-    """Nothing is shared between two namespaces."""
+    namespace: str | None = None
+    """Whose memory this is; nothing is shared between two. ``None``: each call says so, with
+    ``config={"configurable": {"namespace": …}}``, and fails if it does not."""
     model: str | None = None
     """See :func:`core.weights.resolve`. ``None``, here and below: as the bank was made, else the default."""
     adapters: str | None = None
@@ -61,10 +83,16 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
     embedder: str | None = None
     compression: core.CompressionSettings | None = None
     settings: core.RecallSettings | None = None
+    llm: BaseChatModel | None = None
+    """The application's own chat model as the reasoner: it reads the source text of the chunks that the gate
+    opens. Gate, callback and sources are the same. ``None``: the bank's own model reads."""
+    handle: EngineHandle = Field(default_factory=EngineHandle, exclude=True, repr=False)
+    """What copies of this object share; not for users to set."""
 
-    # pydantic evaluates this annotation if it can, and core.Engine brings torch.
-    _engine: "Engine | None" = PrivateAttr(default=None)
-    _opening: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """The namespace, where it is not fixed."""
+        return [NAMESPACE_SPEC] if self.namespace is None else []
 
     @classmethod
     def from_texts(
@@ -80,6 +108,7 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
         embedder: str | None = None,
         compression: core.CompressionSettings | None = None,
         settings: core.RecallSettings | None = None,
+        llm: BaseChatModel | None = None,
     ) -> Self:
         """Return a memory that holds ``texts``, each a document; see :meth:`from_documents`.
 
@@ -110,6 +139,7 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
             embedder=embedder,
             compression=compression,
             settings=settings,
+            llm=llm,
         )
 
     @classmethod
@@ -124,6 +154,7 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
         embedder: str | None = None,
         compression: core.CompressionSettings | None = None,
         settings: core.RecallSettings | None = None,
+        llm: BaseChatModel | None = None,
     ) -> Self:
         """Return a memory that holds ``documents``, beside what the bank holds already.
 
@@ -138,26 +169,65 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
         """
         memory = cls(
             bank=None if bank is None else Path(bank),
-            namespace=namespace,
+            namespace=check_namespace(namespace),
             model=model,
             adapters=adapters,
             embedder=embedder,
             compression=compression,
             settings=settings,
+            llm=llm,
         )
-        memory._take(documents, ())
+        memory._take(documents, (), memory._namespace())
         return memory
 
-    def add_documents(self, documents: Iterable[Document]) -> list[str]:
+    # ---- what is stored ----
+
+    def add_documents(self, documents: Iterable[Document], *, namespace: str | None = None) -> list[str]:
         """Take more documents in, as :meth:`from_documents` does, and return the ids they are stored under.
 
         Documents with neither id nor source get numbers that are still free, so that they replace nothing.
 
+        Args:
+            namespace: whose they are; needed where the memory has none of its own.
+
         Raises:
-            InputError: there is no document, or one is empty.
+            InputError: there is no document, one is empty, or no namespace was given.
             BankError: another process is writing to the bank.
         """
-        return self._take(documents, {name for name, *_ in self._opened().bank.documents(self.namespace)})
+        chosen = self._namespace(namespace)
+        return self._take(documents, self._held(chosen), chosen)
+
+    async def aadd_documents(self, documents: Iterable[Document], *, namespace: str | None = None) -> list[str]:
+        """See :meth:`add_documents`. Cancelled, it stops at the next commit; what was committed stays, whole."""
+        stop = threading.Event()
+
+        def work() -> list[str]:
+            chosen = self._namespace(namespace)
+            return self._take(documents, self._held(chosen), chosen, stop)
+
+        return await _in_thread(work, stop)
+
+    def delete(self, document_ids: Collection[str] | None = None, *, namespace: str | None = None) -> None:
+        """Remove documents, or with ``document_ids=None`` the whole namespace: text, slots, embeddings and index.
+
+        On return their bytes are gone from the bank's directory too.
+
+        Args:
+            namespace: whose; needed where the memory has none of its own.
+
+        Raises:
+            InputError: no namespace was given, or ``document_ids`` is a single string.
+            UnknownNamespaceError, BankError: there is no such namespace or document; nothing was removed.
+        """
+        if isinstance(document_ids, str):
+            raise InputError(f"document_ids is one string, {document_ids!r}: put it in a list")
+        self._opened(create=False).delete(self._namespace(namespace), document_ids)
+
+    async def adelete(self, document_ids: Collection[str] | None = None, *, namespace: str | None = None) -> None:
+        """See :meth:`delete`. Once begun it is brought to its end, even if it is cancelled."""
+        await asyncio.shield(asyncio.to_thread(self.delete, document_ids, namespace=namespace))
+
+    # ---- questions ----
 
     def invoke(
         self,
@@ -168,10 +238,10 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
         """Answer a question. Where nothing opens, the answer says so and there are no sources.
 
         Raises:
-            InputError: the question is missing, empty, or too long for the model.
+            InputError: the question is missing, empty, or too long for the model; or no namespace was given.
             UnknownNamespaceError: nothing was stored in the namespace yet.
         """
-        return self._call_with_config(self._ask, input, config, **kwargs)
+        return self._call_with_config(self._invoked, input, config, **kwargs)
 
     async def ainvoke(
         self,
@@ -179,45 +249,268 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
         config: RunnableConfig | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> Recollection:
-        """See :meth:`invoke`. The work is done in a thread."""
-        return await self._acall_with_config(self._ask_in_thread, input, config, **kwargs)
+        """See :meth:`invoke`. The work is done in a thread; cancelled, it stops at the next chunk or word."""
+        return await self._acall_with_config(self._ainvoked, input, config, **kwargs)
 
-    async def _ask_in_thread(self, asked: str | Question) -> Recollection:
-        return await run_in_executor(None, self._ask, asked)
+    def stream(
+        self,
+        input: str | Question,  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Iterator[Recollection]:
+        """See :meth:`invoke`. Pieces are dictionaries with some of the keys, which can be added."""
+        yield from self._transform_stream_with_config(iter([input]), self._streamed, config, **kwargs)
 
-    def _ask(self, asked: str | Question) -> Recollection:
-        question = _question(asked)
-        engine = self._opened(create=False)
-        answer = engine.ask(question, self.namespace, self.settings)
+    async def astream(
+        self,
+        input: str | Question,  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> AsyncIterator[Recollection]:
+        """See :meth:`stream`."""
+
+        async def once() -> AsyncIterator[str | Question]:
+            yield input
+
+        async for piece in self._atransform_stream_with_config(once(), self._astreamed, config, **kwargs):
+            yield piece
+
+    def as_retriever(
+        self, *, k: int | None = None, score_threshold: float | None = None, namespace: str | None = None
+    ) -> CompressedMemoryRetriever:
+        """Return the gate alone as a retriever over the same bank; see :class:`CompressedMemoryRetriever`.
+
+        Args:
+            namespace: whose memory; needed where this memory has none of its own.
+        """
+        return CompressedMemoryRetriever(
+            bank=self.bank,
+            namespace=self._namespace(namespace),
+            model=self.model,
+            adapters=self.adapters,
+            embedder=self.embedder,
+            settings=self.settings,
+            k=k,
+            score_threshold=score_threshold,
+            handle=self.handle,
+        )
+
+    def as_tool(
+        self,
+        args_schema: type[BaseModel] | None = None,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        arg_types: dict[str, type] | None = None,
+    ) -> BaseTool:
+        """Return a tool for agents that asks this memory and returns the answer with its sources as text.
+
+        The artifact is what :meth:`invoke` returns. The model never chooses the namespace: it is this memory's, or
+        that of the run's config.
+
+        Args:
+            args_schema: must have a field ``question``; ``None``, here and below: one that suits.
+            arg_types: not used: the tool takes a question.
+        """
+        del arg_types
+        return recall_tool(self, args_schema or RecallInput, name or TOOL_NAME, description or TOOL_DESCRIPTION)
+
+    def as_summarizer(self, question: str = SUMMARY_QUESTION) -> Runnable[list[AnyMessage], str]:
+        """Return a ``summarizer=`` for LangChain's ``SummarizationMiddleware``.
+
+        It stores the turns that leave the conversation, where this memory and its tool find them again, and puts in
+        their place what the reasoner notes in them on ``question``. The namespace is this memory's, or that of the
+        run's config.
+        """
+        return summarizer(self, question)
+
+    # ---- how ----
+
+    def _invoked(
+        self, asked: str | Question, run_manager: CallbackManagerForChainRun, config: RunnableConfig
+    ) -> Recollection:
+        return self._ask(asked, run_manager, config, lambda _: None)
+
+    async def _ainvoked(
+        self, asked: str | Question, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig
+    ) -> Recollection:
+        stop = threading.Event()
+        sync = run_manager.get_sync()
+        return await _in_thread(partial(self._ask, asked, sync, config, lambda _: None, stop), stop)
+
+    def _streamed(
+        self, inputs: Iterator[str | Question], run_manager: CallbackManagerForChainRun, config: RunnableConfig
+    ) -> Iterator[Recollection]:
+        asked, stop = _gathered(list(inputs)), threading.Event()
+        pieces: queue.SimpleQueue[str | Recollection | BaseException] = queue.SimpleQueue()
+
+        def work() -> None:
+            try:
+                pieces.put(self._ask(asked, run_manager, config, pieces.put, stop))
+            except BaseException as error:  # noqa: BLE001 - raised again where the pieces are taken
+                pieces.put(error)
+
+        worker = threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True)
+        worker.start()
+        try:
+            yield from _chunks(asked, iter(pieces.get, None))
+        finally:
+            stop.set()
+            worker.join()
+
+    async def _astreamed(
+        self,
+        inputs: AsyncIterator[str | Question],
+        run_manager: AsyncCallbackManagerForChainRun,
+        config: RunnableConfig,
+    ) -> AsyncIterator[Recollection]:
+        asked, stop = _gathered([part async for part in inputs]), threading.Event()
+        loop = asyncio.get_running_loop()
+        pieces: asyncio.Queue[str | Recollection | BaseException] = asyncio.Queue()
+
+        def put(piece: str | Recollection | BaseException) -> None:
+            loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+        work = asyncio.ensure_future(
+            _in_thread(partial(self._ask, asked, run_manager.get_sync(), config, put, stop), stop)
+        )
+        work.add_done_callback(lambda done: put(_outcome(done)))
+        streamed = _Streamed(asked)
+        try:
+            while not streamed.done:
+                for chunk in streamed.chunks(await pieces.get()):
+                    yield chunk
+        finally:
+            stop.set()
+            work.cancel()
+
+    def _ask(
+        self,
+        asked: str | Question,
+        run_manager: CallbackManagerForChainRun,
+        config: RunnableConfig,
+        on_answer: Callable[[str], None],
+        stop: threading.Event | None = None,
+    ) -> Recollection:
+        question, namespace = _question(asked), chosen_namespace(self.namespace, config)
+        engine, steps = self._opened(create=False), TracedSteps(run_manager)
+
+        def listen(event: "core.Opened | core.Step | core.Written") -> None:
+            if stop is not None and stop.is_set():
+                raise _Stopped
+            if isinstance(event, core.Written):
+                on_answer(event.text)
+            else:
+                steps.see(event)
+
+        writer = None
+        if self.llm is not None:
+            child = patch_config(config, callbacks=run_manager.get_child())
+            writer = ChatModelWriter(self.llm, lambda text: len(engine.backbone.encode(text)), child)
+        with steps:
+            answer = engine.ask(question, namespace, self.settings, listen, writer)
+        read, written = answer.usage.tokens_read + answer.usage.slots_read, answer.usage.tokens_written
         return Recollection(
             question=question,
             answer=answer.text,
-            sources=[source(engine, self.namespace, note) for note in answer.sources],
+            sources=[source(engine, namespace, note) for note in answer.sources],
             working_memory=answer.memory.text,
             usage=asdict(answer.usage),
+            usage_metadata=UsageMetadata(input_tokens=read, output_tokens=written, total_tokens=read + written),
         )
 
-    def _take(self, documents: Iterable[Document], held: Collection[str]) -> list[str]:
+    def _take(
+        self,
+        documents: Iterable[Document],
+        held: Collection[str],
+        namespace: str,
+        stop: threading.Event | None = None,
+    ) -> list[str]:
         rest = iter(documents)
         first = next(rest, None)
         if first is None:
             raise InputError("there are no texts or documents: give at least one")
+
+        def progress(_: "core.Progress") -> None:
+            if stop is not None and stop.is_set():
+                raise _Stopped
+
         ids: list[str] = []
-        self._opened().add(named(chain((first,), rest), held, ids), self.namespace)
+        self._opened().add(named(chain((first,), rest), held, ids), namespace, progress)
         return ids
 
+    def _held(self, namespace: str) -> set[str]:
+        return {name for name, *_ in self._opened().bank.documents(namespace)}
+
+    def _namespace(self, given: str | None = None) -> str:
+        return chosen_namespace(self.namespace, {"configurable": {"namespace": given}})
+
     def _opened(self, *, create: bool = True) -> "core.Engine":
-        with self._opening:
-            if self._engine is None:
-                self._engine = core.Engine.open(
-                    self.bank,
-                    model=self.model,
-                    adapters=self.adapters,
-                    embedder=self.embedder,
-                    compression=self.compression,
-                    create=create,
-                )
-            return self._engine
+        return self.handle.opened(
+            self.bank,
+            model=self.model,
+            adapters=self.adapters,
+            embedder=self.embedder,
+            compression=self.compression,
+            create=create,
+        )
+
+
+class _Stopped(Exception):  # noqa: N818 - nothing went wrong
+    """Whoever asked has gone."""
+
+
+class _Streamed:
+    """Turns what comes while a question is answered into chunks whose sum is the result."""
+
+    def __init__(self, asked: str | Question) -> None:
+        self._asked, self._said, self.done = asked, "", False
+
+    def chunks(self, piece: str | Recollection | BaseException) -> Iterator[Recollection]:
+        """Yield what ``piece`` adds.
+
+        Raises:
+            BaseException: ``piece``, where it is one.
+        """
+        if isinstance(piece, BaseException):
+            raise piece
+        if isinstance(piece, str):
+            self._said += piece
+            yield _chunk(answer=piece)
+            return
+        self.done = True
+        # An answer that nothing was found is not written by a model, so no piece of it came.
+        yield _chunk(**{**piece, "answer": piece["answer"].removeprefix(self._said)})
+
+
+def _chunks(asked: str | Question, pieces: Iterator[str | Recollection | BaseException]) -> Iterator[Recollection]:
+    streamed = _Streamed(asked)
+    while not streamed.done:
+        yield from streamed.chunks(next(pieces))
+
+
+def _chunk(**values: object) -> Recollection:
+    return cast(Recollection, AddableDict(values))
+
+
+def _outcome(done: "asyncio.Future[Recollection]") -> Recollection | BaseException:
+    if done.cancelled():
+        return asyncio.CancelledError()
+    return done.exception() or done.result()
+
+
+def _gathered(parts: list[str | Question]) -> str | Question:
+    """Join the chunks in which a chain may hand its input on."""
+    return reduce(add, parts)
+
+
+async def _in_thread(work: Callable[[], _T], stop: threading.Event) -> _T:
+    """Do ``work`` in a thread of its own; a caller that is cancelled sets ``stop``, and the work ends soon after."""
+    try:
+        return await asyncio.to_thread(work)
+    except asyncio.CancelledError:
+        stop.set()
+        raise
 
 
 def _question(asked: object) -> str:

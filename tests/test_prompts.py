@@ -8,6 +8,7 @@ from core.prompts import (
     SYSTEM,
     UPDATE_OPENING,
     UPDATE_STOP,
+    AnswerStream,
     ParsedUpdate,
     answer_prompt,
     gate_prompt,
@@ -125,3 +126,29 @@ def test_a_gate_prompt_follows_the_slots_as_a_new_paragraph_and_ends_in_the_ques
         "\n\nNotes so far:\n- Anna kept it.\n\nQuestion: Who kept the lighthouse?\n"
         "Does the text above help to answer the question?"
     )
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "Anna Holm</answer>",
+        "<answer>Anna Holm</answer> and more",
+        "  in 1857 < 1900 </a </answer>",
+        "Anna\n\nHolm  </answer>",
+        "never closed <",
+        "",
+        "<ans",
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_an_answer_is_streamed_as_it_is_parsed(reply: str, size: int) -> None:
+    shown: list[str] = []
+    stream = AnswerStream(shown.append)
+    for start in range(0, len(reply), size):
+        stream(reply[start : start + size])
+    opened = reply if reply.startswith("<answer>") else "<answer>" + reply
+    parsed = parse_answer(opened)
+    # What the end might still have turned into a tag is held back for good.
+    assert parsed.startswith("".join(shown))
+    assert parsed.removeprefix("".join(shown)) in ("", "<", " <", "<ans")
+    assert all("answer>" not in piece for piece in shown)

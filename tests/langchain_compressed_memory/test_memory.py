@@ -47,11 +47,15 @@ def result(memory):
 @pytest.fixture(scope="module")
 def closed(memory, bank):
     """Another memory over the same bank, for what needs no reading."""
-    return CompressedMemory(bank=bank, settings=CLOSED)
+    return CompressedMemory(bank=bank, namespace="default", settings=CLOSED)
 
 
 def test_exported_names():
-    assert langchain_compressed_memory.__all__ == ["CompressedMemory"]
+    assert langchain_compressed_memory.__all__ == [
+        "CompressedMemory",
+        "CompressedMemoryMiddleware",
+        "CompressedMemoryRetriever",
+    ]
 
 
 def test_neither_import_nor_construction_brings_torch(tmp_path):
@@ -64,13 +68,17 @@ def test_neither_import_nor_construction_brings_torch(tmp_path):
 
 
 def test_result_holds_question_answer_memory_and_usage(result):
-    assert list(result) == ["question", "answer", "sources", "working_memory", "usage"]
+    assert list(result) == ["question", "answer", "sources", "working_memory", "usage", "usage_metadata"]
     assert result["question"] == QUESTION
     assert isinstance(result["answer"], str)
     assert result["answer"]
     assert isinstance(result["working_memory"], str)
     assert result["usage"]["model_calls"] >= 1
     assert result["usage"]["seconds"].keys() >= {"gate", "update"}
+    read = result["usage"]["tokens_read"] + result["usage"]["slots_read"]
+    written = result["usage"]["tokens_written"]
+    counted = {"input_tokens": read, "output_tokens": written, "total_tokens": read + written}
+    assert result["usage_metadata"] == counted
 
 
 def test_sources_are_cut_from_the_text_and_carry_its_metadata(result):
@@ -200,4 +208,4 @@ def test_inputs_that_are_no_question(closed, asked):
 def test_bank_path_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("not a bank")
     with pytest.raises(BankError, match="is a file"):
-        CompressedMemory(bank=tmp_path / "file").invoke(QUESTION)
+        CompressedMemory(bank=tmp_path / "file", namespace="default").invoke(QUESTION)
