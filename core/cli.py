@@ -125,6 +125,36 @@ def show(bank: BankOption) -> None:
 
 
 @app.command()
+def delete(
+    bank: BankOption,
+    document: Annotated[list[str] | None, typer.Option(help="Id of a document; may be given several times.")] = None,
+    namespace: Annotated[
+        str | None, typer.Option(help="Where the documents are [default: default]; without --document, all of it.")
+    ] = None,
+) -> None:
+    """Remove documents or a namespace: text, embeddings and slots, from every file of the bank."""
+    from .errors import InputError
+    from .memory_bank import MemoryBank
+
+    if not document and namespace is None:
+        raise InputError("nothing was named: give --document ID, or --namespace NS to remove all of it")
+    whose = DEFAULT_NAMESPACE if namespace is None else namespace
+    MemoryBank(path=bank).delete(whose, document or None)
+    what = ", ".join(document) if document else "all"
+    _say(f"Removed from namespace {whose}: {what}.")
+
+
+@app.command()
+def compact(bank: BankOption) -> None:
+    """Give the space of deleted and replaced documents back, and finish a deletion that was interrupted."""
+    from .memory_bank import MemoryBank
+
+    before = _bytes_of(bank)
+    MemoryBank(path=bank).compact()
+    _say(f"{before:,} bytes before, {_bytes_of(bank):,} after.")
+
+
+@app.command()
 def demo(
     bank: Annotated[Path, typer.Option("--bank", help="Directory of the demo's bank.")] = Path("demo-bank"),
 ) -> None:
@@ -132,6 +162,10 @@ def demo(
     from .demo import run_demo
 
     run_demo(bank)
+
+
+def _bytes_of(bank: Path) -> int:
+    return sum(file.stat().st_size for file in bank.rglob("*") if file.is_file())
 
 
 def _ingest_with_progress(engine: "Engine", files: "list[SourceFile]", namespace: str) -> str:

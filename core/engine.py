@@ -1,7 +1,7 @@
 """A model, an embedder and a bank, opened together: what the command line and both framework packages call."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -146,6 +146,10 @@ class Engine:
     ) -> IngestReport:
         """Take documents in; see :meth:`core.ingest.Ingest.run`."""
         return Ingest(self.bank, self.compressor, self.embedder, namespace).run(documents, progress)
+
+    def delete(self, namespace: str = DEFAULT_NAMESPACE, document_ids: Collection[str] | None = None) -> None:
+        """Remove documents, or with ``None`` the whole namespace; see :meth:`core.memory_bank.MemoryBank.delete`."""
+        self.bank.delete(namespace, document_ids)
 
     def ask(
         self,

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -134,6 +134,7 @@ class MemoryBank:
         self.path = path
         self._slots = ShardedSlots(path / "slots") if path else MemorySlots()
         self._lock = threading.RLock()
+        self._turn = threading.Lock()
         self._indexes: dict[str, tuple[object, PassageIndex]] = {}
         self._writes = 0
         if path is not None:
@@ -145,6 +146,7 @@ class MemoryBank:
                 path / CATALOGUE if path else ":memory:", timeout=30, check_same_thread=False, isolation_level=None
             )
             self._db.execute("PRAGMA foreign_keys = ON")
+            self._db.execute("PRAGMA secure_delete = ON")  # deleted text is overwritten, not only unlinked
             if path is not None:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = FULL")
@@ -196,13 +198,20 @@ class MemoryBank:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Keep other processes from writing; shards that an interrupted write left behind are removed.
+        """Keep others from writing; shards that an interrupted write left behind are removed.
+
+        Other threads that write through this object wait for their turn.
 
         Raises:
             BankError: another process is writing.
         """
-        if self.path is None:
+        with self._turn, self._locked():
             self._drop_unnamed_slots()
+            yield
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        if self.path is None:
             yield
             return
         lock = FileLock(self.path / "write.lock")
@@ -212,7 +221,6 @@ class MemoryBank:
         except Timeout as error:
             raise BankError(f"bank {self.path} is being written by another process: wait for it to finish") from error
         try:
-            self._drop_unnamed_slots()
             yield
         finally:
             lock.release()
@@ -252,15 +260,67 @@ class MemoryBank:
             values = (json.dumps(metadata), namespace, document_id)
             self._db.execute(f"UPDATE documents SET metadata = ? WHERE {where}", values)
 
-    def delete_document(self, namespace: str, document_id: str) -> None:
-        """Remove a document, and every chunk of it that no other document of the namespace holds.
+    def delete(self, namespace: str, document_ids: Collection[str] | None = None) -> None:
+        """Remove documents, or with ``None`` the whole namespace; what other documents hold as well stays.
+
+        On return the removed text, embeddings and slots are in no file of the bank.
 
         Raises:
-            BankError: the namespace has no such document.
+            UnknownNamespaceError: the bank has no such namespace.
+            BankError: the namespace has no such document, or another process is writing: nothing was removed. Or
+                another process reads without an end: what was removed is out of reach, and :meth:`compact` erases it.
+            StorageError: the disk refused; what was removed is out of reach, and :meth:`compact` erases it.
         """
-        self.document_hash(namespace, document_id, required=True)
-        with self._guarded(), self._transaction():
-            self._remove_unplaced(self._remove_document(namespace, document_id))
+        with self.writing():
+            names = [name for name, *_ in self.documents(namespace)]
+            if not names:
+                self._refuse_namespace(namespace)
+            for name in document_ids or ():
+                self.document_hash(namespace, name, required=True)
+            with self._guarded(), self._transaction():
+                for name in names if document_ids is None else document_ids:
+                    self._remove_document(namespace, name)
+                # Those of an ingest that was interrupted go too: nobody could name them to have them deleted.
+                unplaced = "namespace = ? AND chunk_id NOT IN (SELECT chunk_id FROM placements)"
+                self._db.execute(f"DELETE FROM chunks WHERE {unplaced}", (namespace,))
+            self._erase()
+
+    def compact(self) -> None:
+        """Give the space of what was deleted and replaced back, and erase what a deletion that failed left.
+
+        Raises:
+            BankError, StorageError: see :meth:`delete`.
+        """
+        with self.writing():
+            self._erase()
+            if self.path is not None:
+                with self._lock, self._guarded():
+                    self._db.execute("VACUUM")
+                    self._checkpoint()
+
+    def _erase(self) -> None:
+        """Make files hold nothing that the catalogue does not name. Interrupted anywhere, the next call finishes it."""
+        living: dict[str, list[str]] = {}
+        for chunk_id, shard in self._rows("SELECT chunk_id, shard FROM chunks WHERE slots > 0"):
+            living.setdefault(shard, []).append(chunk_id)
+        for shard, chunk_ids in living.items():
+            if self.path is not None and self._slots.held(shard) != set(chunk_ids):
+                with self._guarded():
+                    moved = self._slots.write({chunk_id: self._slots.read(chunk_id, shard) for chunk_id in chunk_ids})
+                    with self._transaction():
+                        self._db.execute("UPDATE chunks SET shard = ? WHERE shard = ?", (moved, shard))
+        self._drop_unnamed_slots()
+        if self.path is not None:
+            with self._lock, self._guarded():
+                self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """Empty the write-ahead log, which holds pages as they were; pages themselves are overwritten on deletion."""
+        if self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            raise BankError(
+                f"bank {self.path} is being read by another process, so that what was deleted cannot be erased yet: "
+                "run 'compressed-memory compact' when it is done"
+            )
 
     def _drop_unnamed_slots(self) -> None:
         rows = self._rows("SELECT chunk_id, shard FROM chunks")
@@ -334,7 +394,15 @@ class MemoryBank:
         """
         if not self.fingerprint.encode:
             raise BankError(f"bank {self.path or 'in memory'} keeps text only, chunk {chunk_id} has no slots")
-        return self._slots.read(chunk_id, self._chunk_column("shard", chunk_id))
+        shard = self._chunk_column("shard", chunk_id)
+        try:
+            return self._slots.read(chunk_id, shard)
+        except BankError:
+            # A deletion beside it may just have moved what the shard held.
+            moved = self._chunk_column("shard", chunk_id)
+            if moved == shard:
+                raise
+            return self._slots.read(chunk_id, moved)
 
     def _chunk_column(self, column: str, chunk_id: str) -> Any:  # noqa: ANN401 - SQLite's own types
         found = self._rows(f"SELECT {column} FROM chunks WHERE chunk_id = ?", chunk_id)
@@ -364,10 +432,7 @@ class MemoryBank:
             namespace,
         )
         if not rows:
-            known = ", ".join(repr(s.namespace) for s in self.summaries()) or "none"
-            raise UnknownNamespaceError(
-                f"bank {self.path or 'in memory'} has no namespace {namespace!r}; it has: {known}"
-            )
+            self._refuse_namespace(namespace)
         chunks: dict[str, StoredChunk] = {}
         for chunk_id, document_id, start, end, tokens, slots in rows:
             # Text that stands in several places is read once, where it stands first.
@@ -382,6 +447,10 @@ class MemoryBank:
         vectors = np.frombuffer(b"".join(blob for _, blob in passages), dtype="<f4").reshape(len(passages), -1)
         owners = np.array([owner for owner, _ in passages], dtype=np.int64)
         return PassageIndex(list(chunks.values()), owners, vectors.astype(np.float32))
+
+    def _refuse_namespace(self, namespace: str) -> NoReturn:
+        known = ", ".join(repr(s.namespace) for s in self.summaries()) or "none"
+        raise UnknownNamespaceError(f"bank {self.path or 'in memory'} has no namespace {namespace!r}; it has: {known}")
 
     def summaries(self) -> list[NamespaceSummary]:
         """Return what each namespace holds, by name."""

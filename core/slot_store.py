@@ -26,8 +26,18 @@ class MemorySlots:
         return ""
 
     def read(self, chunk_id: str, shard: str) -> Slots:  # noqa: ARG002 - one interface with ShardedSlots
-        """Return a chunk's slots."""
-        return self._slots[chunk_id]
+        """Return a chunk's slots.
+
+        Raises:
+            BankError: they were removed a moment ago.
+        """
+        if (slots := self._slots.get(chunk_id)) is None:
+            raise BankError(f"chunk {chunk_id} is not in the bank: its document was deleted or replaced; ask again")
+        return slots
+
+    def held(self, shard: str) -> set[str]:  # noqa: ARG002
+        """Return the chunks whose slots are kept."""
+        return set(self._slots)
 
     def keep_only(self, chunk_ids: Collection[str], shards: Collection[str]) -> None:  # noqa: ARG002
         """Forget every chunk that is not named."""
@@ -74,16 +84,31 @@ class ShardedSlots:
                 keys, values, positions = (tensors.get_tensor(f"{chunk_id}.{part}") for part in _PARTS)
                 span = int(tensors.metadata()[chunk_id])
         except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise BankError(
-                f"shard {file} is missing or damaged ({error}): remove the bank and ingest again"
-            ) from error
+            raise _damaged(file, error) from error
         return Slots(keys, values, positions, span)
+
+    def held(self, shard: str) -> set[str]:
+        """Return the chunks whose slots are in ``shard``, by its header alone.
+
+        Raises:
+            BankError: the shard is missing or damaged.
+        """
+        file = self._folder / shard
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                return set(tensors.metadata() or ())
+        except (OSError, SafetensorError) as error:
+            raise _damaged(file, error) from error
 
     def keep_only(self, chunk_ids: Collection[str], shards: Collection[str]) -> None:  # noqa: ARG002
         """Remove every shard that is not named: what an interrupted write or a deletion left behind."""
         for file in self._folder.iterdir():
             if file.name not in shards:
                 file.unlink()
+
+
+def _damaged(file: Path, error: Exception) -> BankError:
+    return BankError(f"shard {file} is missing or damaged ({error}): remove the bank and ingest again")
 
 
 def _sync(path: Path) -> None:

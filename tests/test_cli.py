@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -208,3 +209,32 @@ def test_wrong_usage_is_the_usual_error(cli) -> None:
     ran = cli("ingest")
     assert ran.code == 2
     assert "Usage" in ran.error
+
+
+def test_delete_removes_documents_then_a_namespace_and_compact_says_what_it_gave_back(
+    cli, bank: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "bank"
+    shutil.copytree(bank, copy)
+    ran = cli("delete", "--bank", copy, "--document", "loops/break.md", "--document", "assert.txt")
+    assert (ran.code, ran.error) == (0, "Removed from namespace default: loops/break.md, assert.txt.\n")
+    assert "break.md" not in cli("show", "--bank", copy).out
+    assert re.fullmatch(r"[\d,]+ bytes before, [\d,]+ after\.\n", cli("compact", "--bank", copy).error)
+    assert cli("delete", "--bank", copy, "--namespace", "default").code == 0
+    ran = cli("delete", "--bank", copy, "--namespace", "default")
+    assert (ran.code, ran.error.count("\n")) == (2, 1)
+    assert "no namespace 'default'" in ran.error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [((), "give --document ID, or --namespace NS"), (("--document", "nothing"), "has no document 'nothing'")],
+)
+def test_a_deletion_that_names_nothing_that_is_there_removes_nothing(
+    cli, bank: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    before = cli("show", "--bank", bank).out
+    ran = cli("delete", "--bank", bank, *arguments)
+    assert (ran.code, ran.error.count("\n")) == (2, 1)
+    assert said in ran.error
+    assert cli("show", "--bank", bank).out == before

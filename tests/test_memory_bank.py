@@ -81,11 +81,11 @@ def test_a_chunk_that_a_document_on_its_way_needs_survives_the_replacement(bank:
 def test_deleting_a_document_removes_it_and_its_namespace_when_it_was_the_last(bank: MemoryBank) -> None:
     chunk = encoded("x")
     bank.commit("a", [chunk], [record("d", chunk)])
-    bank.delete_document("a", "d")
+    bank.delete("a", ["d"])
     assert bank.summaries() == []
     assert bank.stored_chunks([chunk.chunk_id]) == set()
-    with pytest.raises(BankError, match="no document 'd'"):
-        bank.delete_document("a", "d")
+    with pytest.raises(UnknownNamespaceError, match="no namespace 'a'"):
+        bank.delete("a", ["d"])
 
 
 def test_namespaces_share_nothing(bank: MemoryBank) -> None:
@@ -93,7 +93,7 @@ def test_namespaces_share_nothing(bank: MemoryBank) -> None:
     bank.commit("a", [mine], [record("d", mine)])
     bank.commit("b", [yours], [record("d", yours)])
     assert mine.chunk_id != yours.chunk_id
-    bank.delete_document("a", "d")
+    bank.delete("a", ["d"])
     assert torch.equal(bank.slots(yours.chunk_id).keys, yours.slots.keys)
     with pytest.raises(UnknownNamespaceError, match=r"no namespace 'a'; it has: 'b'"):
         bank.index("a")
