@@ -17,6 +17,7 @@ from ..embedder import Embedder
 from ..errors import CompressedMemoryError, InputError
 from ..settings import Form, Placement, Ratio
 from ..weights import DEFAULT_MODEL
+from .attention import attend_for_training
 from .gate import GateTraining
 from .material import Material, read_material
 from .rl import Reinforce
@@ -139,6 +140,7 @@ def _run(
 ) -> Finished:
     torch.manual_seed(settings.seed)  # new adapters begin at random
     backbone = Backbone.load(settings.model, device=spread.device)
+    attend_for_training(backbone)
     stage = _stage(backbone, settings, adapters, material)
     return Trainer(stage, settings, out, spread).run(resume=resume, minutes=minutes)
 

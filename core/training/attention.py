@@ -1,0 +1,63 @@
+"""Attention as two matrix products, which on a CPU trains faster than the fused kernel.
+
+PyTorch's fused attention is made for reading: with a mask, its backward pass on a CPU takes longer than all of a
+small model's other matrix products but the linear layers. Query heads that share a key head are one matrix here,
+so that keys and values are not repeated either.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+
+from ..backbone import Backbone
+
+_NAME = "grouped"
+
+
+def grouped_attention(
+    module: nn.Module,  # noqa: ARG001 - transformers hands it over
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **_: Any,  # noqa: ANN401
+) -> tuple[Tensor, None]:
+    """Return softmax(q kᵀ · scaling) v; see :func:`torch.nn.functional.scaled_dot_product_attention`.
+
+    Args:
+        query: [batch, heads, tokens, head_dim].
+        key: [batch, kv_heads, keys, head_dim], ``heads`` a multiple of ``kv_heads``.
+        value: as ``key``.
+        attention_mask: bool [batch, 1, tokens, keys], true where a key is seen; ``None``: all keys up to a token,
+            the last of which is its own.
+
+    Returns:
+        [batch, tokens, heads, head_dim], and no weights.
+    """
+    batch, heads, tokens, size = query.shape
+    shared, keys = key.shape[1], key.shape[2]
+    grouped = query.reshape(batch * shared, heads // shared * tokens, size)
+    scores = torch.bmm(grouped, key.reshape(batch * shared, keys, size).transpose(1, 2))
+    seen = attention_mask
+    if seen is None:
+        seen = torch.ones(tokens, keys, dtype=torch.bool, device=query.device).tril(keys - tokens)[None, None]
+    unseen = torch.zeros(seen.shape, dtype=scores.dtype, device=query.device).masked_fill_(~seen, -1e9)
+    scores = scores.view(batch, shared, heads // shared, tokens, keys)
+    scale = size**-0.5 if scaling is None else scaling
+    weights = torch.softmax(torch.add(unseen[:, :, None], scores, alpha=scale), dim=-1).to(value.dtype)
+    weights = weights.view(batch * shared, heads // shared * tokens, keys)
+    out = torch.bmm(weights, value.reshape(batch * shared, keys, size))
+    return out.view(batch, heads, tokens, size).transpose(1, 2).contiguous(), None
+
+
+def attend_for_training(backbone: Backbone) -> None:
+    """Let ``backbone`` attend in the way that trains fastest on its device."""
+    if backbone.device.type != "cpu":
+        return
+    AttentionInterface.register(_NAME, grouped_attention)
+    ALL_MASK_ATTENTION_FUNCTIONS.register(_NAME, sdpa_mask)
+    backbone.causal_lm.set_attn_implementation(_NAME)
