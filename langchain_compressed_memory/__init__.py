@@ -10,11 +10,23 @@ from .memory import CompressedMemory
 from .retriever import CompressedMemoryRetriever
 
 if TYPE_CHECKING:
+    from .classic import CompressedConversationMemory
+    from .history import CompressedChatMessageHistory
     from .middleware import CompressedMemoryMiddleware
 
-__all__ = ["CompressedMemory", "CompressedMemoryMiddleware", "CompressedMemoryRetriever"]
+__all__ = [
+    "CompressedChatMessageHistory",
+    "CompressedConversationMemory",
+    "CompressedMemory",
+    "CompressedMemoryMiddleware",
+    "CompressedMemoryRetriever",
+]
 
-_HOMES = {"CompressedMemoryMiddleware": "middleware"}
+_HOMES = {
+    "CompressedChatMessageHistory": "history",
+    "CompressedConversationMemory": "classic",
+    "CompressedMemoryMiddleware": "middleware",
+}
 
 
 def __getattr__(name: str) -> object:

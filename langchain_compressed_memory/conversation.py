@@ -4,14 +4,14 @@ import json
 from collections.abc import Sequence
 
 from langchain_core.documents import Document
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from core.errors import InputError
 
 
-def turns(messages: Sequence[AnyMessage]) -> list[list[AnyMessage]]:
+def turns(messages: Sequence[BaseMessage]) -> list[list[BaseMessage]]:
     """Cut ``messages`` before each of the user's. A tool's result is never cut off from its call."""
-    cut: list[list[AnyMessage]] = []
+    cut: list[list[BaseMessage]] = []
     for message in messages:
         if isinstance(message, HumanMessage) or not cut:
             cut.append([])
@@ -19,9 +19,9 @@ def turns(messages: Sequence[AnyMessage]) -> list[list[AnyMessage]]:
     return cut
 
 
-def window(messages: Sequence[AnyMessage], most: int) -> list[list[AnyMessage]]:
+def window(messages: Sequence[BaseMessage], most: int) -> list[list[BaseMessage]]:
     """Return the last whole turns that together are at most so many messages, and the last one in any case."""
-    kept: list[list[AnyMessage]] = []
+    kept: list[list[BaseMessage]] = []
     for turn in reversed(turns(messages)):
         if kept and sum(map(len, kept)) + len(turn) > most:
             break
@@ -29,7 +29,7 @@ def window(messages: Sequence[AnyMessage], most: int) -> list[list[AnyMessage]]:
     return kept
 
 
-def turn_id(turn: Sequence[AnyMessage]) -> str:
+def turn_id(turn: Sequence[BaseMessage]) -> str:
     """Return what a turn is stored under: the id of its first message, so that storing it again changes nothing.
 
     Raises:
@@ -40,12 +40,16 @@ def turn_id(turn: Sequence[AnyMessage]) -> str:
     return f"turn-{turn[0].id}"
 
 
-def turn_document(turn: Sequence[AnyMessage]) -> Document | None:
+def turn_document(turn: Sequence[BaseMessage]) -> Document | None:
     """Return a turn as text with who said what; ``None`` where nobody said anything."""
-    lines = [f"{_speaker(message)}: {message.text.strip()}" for message in turn if message.text.strip()]
-    if not lines:
-        return None
-    return Document("\n".join(lines), id=turn_id(turn), metadata={"kind": "turn"})
+    said = spoken(turn)
+    return Document(said, id=turn_id(turn), metadata={"kind": "turn"}) if said else None
+
+
+def spoken(messages: Sequence[BaseMessage]) -> str:
+    """Return who said what, a line a message; those without text are left out."""
+    said = ((_speaker(message), message.text.strip()) for message in messages)
+    return "\n".join(f"{speaker}: {text}" for speaker, text in said if text)
 
 
 def as_material(documents: Sequence[Document]) -> str:
@@ -56,7 +60,7 @@ def as_material(documents: Sequence[Document]) -> str:
     )
 
 
-def _speaker(message: AnyMessage) -> str:
+def _speaker(message: BaseMessage) -> str:
     if isinstance(message, HumanMessage):
         return "User"
     if isinstance(message, ToolMessage):

@@ -177,7 +177,7 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
             settings=settings,
             llm=llm,
         )
-        memory._take(documents, (), memory._namespace())
+        memory._take(documents, (), memory.namespace_of())
         return memory
 
     # ---- what is stored ----
@@ -194,7 +194,7 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
             InputError: there is no document, one is empty, or no namespace was given.
             BankError: another process is writing to the bank.
         """
-        chosen = self._namespace(namespace)
+        chosen = self.namespace_of(namespace)
         return self._take(documents, self._held(chosen), chosen)
 
     async def aadd_documents(self, documents: Iterable[Document], *, namespace: str | None = None) -> list[str]:
@@ -202,7 +202,7 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
         stop = threading.Event()
 
         def work() -> list[str]:
-            chosen = self._namespace(namespace)
+            chosen = self.namespace_of(namespace)
             return self._take(documents, self._held(chosen), chosen, stop)
 
         return await _in_thread(work, stop)
@@ -221,7 +221,7 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
         """
         if isinstance(document_ids, str):
             raise InputError(f"document_ids is one string, {document_ids!r}: put it in a list")
-        self._opened(create=False).delete(self._namespace(namespace), document_ids)
+        self.engine(create=False).delete(self.namespace_of(namespace), document_ids)
 
     async def adelete(self, document_ids: Collection[str] | None = None, *, namespace: str | None = None) -> None:
         """See :meth:`delete`. Once begun it is brought to its end, even if it is cancelled."""
@@ -285,7 +285,7 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
         """
         return CompressedMemoryRetriever(
             bank=self.bank,
-            namespace=self._namespace(namespace),
+            namespace=self.namespace_of(namespace),
             model=self.model,
             adapters=self.adapters,
             embedder=self.embedder,
@@ -393,7 +393,7 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
         stop: threading.Event | None = None,
     ) -> Recollection:
         question, namespace = _question(asked), chosen_namespace(self.namespace, config)
-        engine, steps = self._opened(create=False), TracedSteps(run_manager)
+        engine, steps = self.engine(create=False), TracedSteps(run_manager)
 
         def listen(event: "core.Opened | core.Step | core.Written") -> None:
             if stop is not None and stop.is_set():
@@ -436,16 +436,26 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
                 raise _Stopped
 
         ids: list[str] = []
-        self._opened().add(named(chain((first,), rest), held, ids), namespace, progress)
+        self.engine().add(named(chain((first,), rest), held, ids), namespace, progress)
         return ids
 
     def _held(self, namespace: str) -> set[str]:
-        return {name for name, *_ in self._opened().bank.documents(namespace)}
+        return {name for name, *_ in self.engine().bank.documents(namespace)}
 
-    def _namespace(self, given: str | None = None) -> str:
+    def namespace_of(self, given: str | None = None) -> str:
+        """Return the namespace of this memory or, where it has none, the one ``given``.
+
+        Raises:
+            InputError: neither names one, or they name two.
+        """
         return chosen_namespace(self.namespace, {"configurable": {"namespace": given}})
 
-    def _opened(self, *, create: bool = True) -> "core.Engine":
+    def engine(self, *, create: bool = True) -> "core.Engine":
+        """Return what does the work, for what LangChain has no place for: the bank, its model, its embedder.
+
+        Raises:
+            MissingBankError: there is no bank yet, and none may be made.
+        """
         return self.handle.opened(
             self.bank,
             model=self.model,

@@ -51,7 +51,9 @@ def closed(memory, bank):
 
 
 def test_exported_names():
-    assert langchain_compressed_memory.__all__ == [
+    assert sorted(langchain_compressed_memory.__all__) == [
+        "CompressedChatMessageHistory",
+        "CompressedConversationMemory",
         "CompressedMemory",
         "CompressedMemoryMiddleware",
         "CompressedMemoryRetriever",
@@ -160,7 +162,7 @@ def test_documents_get_ids_of_their_own():
     small = CompressedMemory.from_documents([*pages, Document("No source."), Document("An id.", id="id")])
     assert small.add_documents(pages) == ["a.pdf", "a.pdf#2"]
     assert small.add_documents([Document("Another without source.")]) == ["document-2"]
-    stored = [name for name, *_ in small._opened().bank.documents("default")]
+    stored = [name for name, *_ in small.engine().bank.documents("default")]
     assert stored == ["a.pdf", "a.pdf#2", "document-1", "id", "document-2"]
 
 
@@ -168,7 +170,7 @@ def test_texts_take_ids_and_metadata(bank):
     memory = CompressedMemory.from_texts(
         ["Ruth kept bees."], ids=["ruth"], metadatas=[{"page": 7}], bank=bank, namespace="keepers"
     )
-    assert memory._opened().bank.document_metadata("keepers", "ruth") == {"page": 7}
+    assert memory.engine().bank.document_metadata("keepers", "ruth") == {"page": 7}
 
 
 def test_other_namespaces_are_out_of_reach(closed, memory):

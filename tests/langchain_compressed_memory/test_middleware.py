@@ -90,7 +90,7 @@ def test_what_left_the_window_is_recalled_and_the_prompt_does_not_grow():
     assert [message.text for message in rest] == [*[FACTS[4], "I see."], model.shown[-1][-1].text]
     # The conversation itself is whole.
     assert len(agent.get_state(of("ada")).values["messages"]) == 2 * (len(FACTS) + 1)
-    assert len(memory._opened().bank.documents("ada")) == len(FACTS) + 1
+    assert len(memory.engine().bank.documents("ada")) == len(FACTS) + 1
 
 
 async def test_the_same_asynchronously():
@@ -99,14 +99,14 @@ async def test_the_same_asynchronously():
         await agent.ainvoke(ask(fact), of("ada"))
     await agent.ainvoke(ask("Where does my sister keep bees?"), of("ada"))
     assert "Edith keeps bees in Crail" in model.shown[-1][0].text
-    assert len(memory._opened().bank.documents("ada")) == len(FACTS) + 1
+    assert len(memory.engine().bank.documents("ada")) == len(FACTS) + 1
 
 
 def test_the_first_run_makes_the_bank(tmp_path):
     memory = CompressedMemory(bank=tmp_path / "bank", compression=CompressionSettings(encode=False))
     agent = create_agent(WatchedChatModel(), middleware=[CompressedMemoryMiddleware(memory)])
     agent.invoke(ask(FACTS[0]), of("ada"))
-    assert len(memory._opened().bank.documents("ada")) == 1
+    assert len(memory.engine().bank.documents("ada")) == 1
 
 
 def test_another_thread_of_the_same_user_remembers_and_another_user_does_not():
