@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import Sequence
+from typing import TypeVar
 
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from core.errors import InputError
 
+_MessageT = TypeVar("_MessageT", bound=BaseMessage)
 
-def turns(messages: Sequence[BaseMessage]) -> list[list[BaseMessage]]:
+
+def turns(messages: Sequence[_MessageT]) -> list[list[_MessageT]]:
     """Cut ``messages`` before each of the user's. A tool's result is never cut off from its call."""
-    cut: list[list[BaseMessage]] = []
+    cut: list[list[_MessageT]] = []
     for message in messages:
         if isinstance(message, HumanMessage) or not cut:
             cut.append([])
@@ -19,9 +22,9 @@ def turns(messages: Sequence[BaseMessage]) -> list[list[BaseMessage]]:
     return cut
 
 
-def window(messages: Sequence[BaseMessage], most: int) -> list[list[BaseMessage]]:
+def window(messages: Sequence[_MessageT], most: int) -> list[list[_MessageT]]:
     """Return the last whole turns that together are at most so many messages, and the last one in any case."""
-    kept: list[list[BaseMessage]] = []
+    kept: list[list[_MessageT]] = []
     for turn in reversed(turns(messages)):
         if kept and sum(map(len, kept)) + len(turn) > most:
             break

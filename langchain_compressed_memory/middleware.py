@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from langchain_core.documents import Document
-from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AnyMessage, HumanMessage, SystemMessage
 from langchain_core.runnables.config import ensure_config
 
 from core.errors import ExtraMissingError, InputError, MissingBankError, UnknownNamespaceError
@@ -87,7 +87,7 @@ class CompressedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
     def _namespace(self) -> str:
         return chosen_namespace(self._memory.namespace, ensure_config())
 
-    def _asked(self, request: ModelRequest[Any]) -> tuple[str, CompressedMemoryRetriever, list[list[BaseMessage]]]:
+    def _asked(self, request: ModelRequest[Any]) -> tuple[str, CompressedMemoryRetriever, list[list[AnyMessage]]]:
         """Return what the user said last, where to look for it, and the turns that the model sees anyway."""
         seen = window(request.messages, self._window)
         said = [message.text for message in request.messages if isinstance(message, HumanMessage)]
@@ -98,7 +98,7 @@ class CompressedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         return (said[-1].strip() if said else ""), retriever, seen
 
     def _prepared(
-        self, request: ModelRequest[Any], found: list[Document], seen: list[list[BaseMessage]]
+        self, request: ModelRequest[Any], found: list[Document], seen: list[list[AnyMessage]]
     ) -> ModelRequest[Any]:
         shown = {turn_id(turn) for turn in seen if turn[0].id}
         recalled = [document for document in found if document.metadata["document_id"] not in shown]
@@ -110,6 +110,6 @@ class CompressedMemoryMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         system = SystemMessage(content_blocks=[*blocks, {"type": "text", "text": material}])
         return request.override(messages=kept, system_message=system)
 
-    def _said(self, messages: list[BaseMessage]) -> list[Document]:
+    def _said(self, messages: list[AnyMessage]) -> list[Document]:
         documents = (turn_document(turn) for turn in window(messages, self._window))
         return [document for document in documents if document]
