@@ -17,6 +17,7 @@ from langchain_compressed_memory import CompressedMemory
 class LocalChatModel(BaseChatModel):
     """SmolLM2-135M-Instruct, as it comes."""
 
+    max_tokens: int = 48
     tokenizer: Any = None
     model: Any = None
 
@@ -35,9 +36,10 @@ class LocalChatModel(BaseChatModel):
         read = self.tokenizer.apply_chat_template(
             chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
         )
-        written = self.model.generate(**read, max_new_tokens=48, do_sample=False)[0, read["input_ids"].shape[1] :]
+        start = read["input_ids"].shape[1]
+        written = self.model.generate(**read, max_new_tokens=self.max_tokens, do_sample=False)[0, start:]
         text = self.tokenizer.decode(written, skip_special_tokens=True)
-        usage = {"input_tokens": read["input_ids"].shape[1], "output_tokens": len(written)}
+        usage = {"input_tokens": start, "output_tokens": len(written)}
         usage["total_tokens"] = sum(usage.values())
         return ChatResult(generations=[ChatGeneration(message=AIMessage(text, usage_metadata=usage))])
 
