@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import BaseModel, Field
@@ -32,13 +32,16 @@ class ChatModelWriter:
     Notes are asked for as structured output where the model has it, and in tags where it does not.
     """
 
-    def __init__(self, llm: BaseChatModel, count_tokens: Callable[[str], int], config: RunnableConfig) -> None:
+    def __init__(
+        self, llm: BaseChatModel, count_tokens: Callable[[str], int], config: RunnableConfig, *, streaming: bool
+    ) -> None:
         """
         Args:
             count_tokens: by the bank's tokenizer; what a call cost is the model's own count where it gives one.
             config: of the run that the calls belong to, so that they are traced and accounted there.
+            streaming: whether the answer is wanted piece by piece; many models count their tokens only if not.
         """
-        self._llm, self._count, self._config = llm, count_tokens, config
+        self._llm, self._count, self._config, self._streaming = llm, count_tokens, config, streaming
         self._structured = _structured(llm)
 
     def count_tokens(self, text: str) -> int:
@@ -50,12 +53,16 @@ class ChatModelWriter:
         messages = [SystemMessage(prompt.system), HumanMessage(prompt.user)]
         if prompt.prefill != _ANSWER_OPENING:
             return self._notes(prompt, messages)
+        answering: RunnableConfig = {**self._config, "run_name": "answer"}
+        if not self._streaming:
+            said = self._llm.invoke(messages, answering)
+            return self._counted(said, _within_tag(said.text, prompt.prefill), messages)
         whole: AIMessageChunk | None = None
-        for piece in self._llm.stream(messages, {**self._config, "run_name": "answer"}):
+        for piece in self._llm.stream(messages, answering):
             whole = piece if whole is None else add_ai_message_chunks(whole, piece)
             if on_text:
                 on_text(piece.text)
-        said = whole or AIMessage("")
+        said = whole or AIMessageChunk(content="")
         return self._counted(said, _within_tag(said.text, prompt.prefill), messages)
 
     def _notes(self, prompt: "core.Prompt", messages: list[BaseMessage]) -> "core.Reply":

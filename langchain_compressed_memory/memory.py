@@ -329,14 +329,14 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
     def _invoked(
         self, asked: str | Question, run_manager: CallbackManagerForChainRun, config: RunnableConfig
     ) -> Recollection:
-        return self._ask(asked, run_manager, config, lambda _: None)
+        return self._ask(asked, run_manager, config, None)
 
     async def _ainvoked(
         self, asked: str | Question, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig
     ) -> Recollection:
         stop = threading.Event()
         sync = run_manager.get_sync()
-        return await _in_thread(partial(self._ask, asked, sync, config, lambda _: None, stop), stop)
+        return await _in_thread(partial(self._ask, asked, sync, config, None, stop), stop)
 
     def _streamed(
         self, inputs: Iterator[str | Question], run_manager: CallbackManagerForChainRun, config: RunnableConfig
@@ -389,7 +389,7 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
         asked: str | Question,
         run_manager: CallbackManagerForChainRun,
         config: RunnableConfig,
-        on_answer: Callable[[str], None],
+        on_answer: Callable[[str], None] | None,
         stop: threading.Event | None = None,
     ) -> Recollection:
         question, namespace = _question(asked), chosen_namespace(self.namespace, config)
@@ -399,14 +399,17 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
             if stop is not None and stop.is_set():
                 raise _Stopped
             if isinstance(event, core.Written):
-                on_answer(event.text)
+                if on_answer is not None:
+                    on_answer(event.text)
             else:
                 steps.see(event)
 
         writer = None
         if self.llm is not None:
             child = patch_config(config, callbacks=run_manager.get_child())
-            writer = ChatModelWriter(self.llm, lambda text: len(engine.backbone.encode(text)), child)
+            writer = ChatModelWriter(
+                self.llm, lambda text: len(engine.backbone.encode(text)), child, streaming=on_answer is not None
+            )
         with steps:
             answer = engine.ask(question, namespace, self.settings, listen, writer)
         read, written = answer.usage.tokens_read + answer.usage.slots_read, answer.usage.tokens_written

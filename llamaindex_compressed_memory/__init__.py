@@ -1,6 +1,7 @@
 """Compressed memory for LlamaIndex: a query engine that answers from long texts, and the retriever beneath it."""
 
+from .memory_block import CompressedMemoryBlock
 from .query_engine import CompressedMemoryQueryEngine
 from .retriever import CompressedMemoryRetriever
 
-__all__ = ["CompressedMemoryQueryEngine", "CompressedMemoryRetriever"]
+__all__ = ["CompressedMemoryBlock", "CompressedMemoryQueryEngine", "CompressedMemoryRetriever"]

@@ -73,6 +73,8 @@ class StructuredChatModel(QuotingChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
+        if not kwargs.get("tools"):
+            return super()._generate(messages, stop, run_manager, **kwargs)
         quoted = self._said(messages[-1].text).removeprefix("<update>").removesuffix("</update>")
         arguments = {"sentences": [quoted], "recall": None}
         call = {"name": "NotesFromText", "args": arguments, "id": "1", "type": "tool_call"}
@@ -87,7 +89,7 @@ class StructuredChatModel(QuotingChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         if kwargs.get("tools"):
-            message = self._generate(messages).generations[0].message
+            message = self._generate(messages, tools=kwargs["tools"]).generations[0].message
             assert isinstance(message, AIMessage)
             yield ChatGenerationChunk(message=AIMessageChunk(**message.model_dump(exclude={"type"})))
             return

@@ -21,7 +21,11 @@ def response(engine):
 
 
 def test_exported_names():
-    assert llamaindex_compressed_memory.__all__ == ["CompressedMemoryQueryEngine", "CompressedMemoryRetriever"]
+    assert llamaindex_compressed_memory.__all__ == [
+        "CompressedMemoryBlock",
+        "CompressedMemoryQueryEngine",
+        "CompressedMemoryRetriever",
+    ]
 
 
 def test_import_brings_no_torch():
