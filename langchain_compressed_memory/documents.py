@@ -22,30 +22,19 @@ def named(documents: Iterable[Document], held: Collection[str], ids: list[str]) 
 
 def source(engine: "core.Engine", namespace: str, note: "core.Note") -> Document:
     """Return a note's span of its document, with what was stored beside it."""
-    return Document(
-        id=f"{note.document_id}:{note.span.start}-{note.span.end}",
-        page_content=note.quote,
-        metadata={
-            **engine.bank.document_metadata(namespace, note.document_id),
-            "document_id": note.document_id,
-            "start": note.span.start,
-            "end": note.span.end,
-            "gate": note.gate,
-        },
-    )
+    name = f"{note.document_id}:{note.span.start}-{note.span.end}"
+    return _placed(engine, namespace, name, note.document_id, note.span, note.quote, note.gate)
 
 
 def opened(engine: "core.Engine", namespace: str, found: "core.OpenedChunk") -> Document:
     """Return a chunk that the gate opened, with what was stored beside its document."""
     chunk = found.chunk
-    return Document(
-        id=chunk.chunk_id,
-        page_content=found.text,
-        metadata={
-            **engine.bank.document_metadata(namespace, chunk.document_id),
-            "document_id": chunk.document_id,
-            "start": chunk.span.start,
-            "end": chunk.span.end,
-            "gate": found.gate,
-        },
-    )
+    return _placed(engine, namespace, chunk.chunk_id, chunk.document_id, chunk.span, found.text, found.gate)
+
+
+def _placed(
+    engine: "core.Engine", namespace: str, name: str, document_id: str, span: tuple[int, int], text: str, gate: float
+) -> Document:
+    stored = engine.bank.document_metadata(namespace, document_id)
+    place = {"document_id": document_id, "start": span[0], "end": span[1], "gate": gate}
+    return Document(id=name, page_content=text, metadata={**stored, **place})
