@@ -1,16 +1,14 @@
 """The memory as a LangChain runnable: documents go in once, questions come through ``invoke`` and its kin."""
 
 import asyncio
-import contextvars
-import queue
-import threading
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import asdict
 from functools import partial, reduce
 from itertools import chain
 from operator import add
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 from langchain_core.documents import Document
@@ -26,6 +24,7 @@ from typing_extensions import TypedDict  # pydantic takes the one in typing only
 
 import core
 from core.errors import InputError
+from core.streaming import Finished, Listening, astreamed, in_thread, streamed
 
 from .chat_model import ChatModelWriter
 from .documents import named, source
@@ -35,8 +34,6 @@ from .retriever import CompressedMemoryRetriever
 from .summarizer import SUMMARY_QUESTION, summarizer
 from .tool import TOOL_DESCRIPTION, TOOL_NAME, RecallInput, recall_tool
 from .tracing import TracedSteps
-
-_T = TypeVar("_T")
 
 
 class Question(TypedDict):
@@ -199,13 +196,12 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
 
     async def aadd_documents(self, documents: Iterable[Document], *, namespace: str | None = None) -> list[str]:
         """See :meth:`add_documents`. Cancelled, it stops at the next commit; what was committed stays, whole."""
-        stop = threading.Event()
 
-        def work() -> list[str]:
+        def work(listening: Listening) -> list[str]:
             chosen = self.namespace_of(namespace)
-            return self._take(documents, self._held(chosen), chosen, stop)
+            return self._take(documents, self._held(chosen), chosen, listening)
 
-        return await _in_thread(work, stop)
+        return await in_thread(work)
 
     def delete(self, document_ids: Collection[str] | None = None, *, namespace: str | None = None) -> None:
         """Remove documents, or with ``document_ids=None`` the whole namespace: text, slots, embeddings and index.
@@ -329,34 +325,24 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
     def _invoked(
         self, asked: str | Question, run_manager: CallbackManagerForChainRun, config: RunnableConfig
     ) -> Recollection:
-        return self._ask(asked, run_manager, config, None)
+        return self._ask(asked, run_manager, config)
 
     async def _ainvoked(
         self, asked: str | Question, run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig
     ) -> Recollection:
-        stop = threading.Event()
         sync = run_manager.get_sync()
-        return await _in_thread(partial(self._ask, asked, sync, config, None, stop), stop)
+        return await in_thread(lambda listening: self._ask(asked, sync, config, listening))
 
     def _streamed(
         self, inputs: Iterator[str | Question], run_manager: CallbackManagerForChainRun, config: RunnableConfig
     ) -> Iterator[Recollection]:
-        asked, stop = _gathered(list(inputs)), threading.Event()
-        pieces: queue.SimpleQueue[str | Recollection | BaseException] = queue.SimpleQueue()
-
-        def work() -> None:
-            try:
-                pieces.put(self._ask(asked, run_manager, config, pieces.put, stop))
-            except BaseException as error:  # noqa: BLE001 - raised again where the pieces are taken
-                pieces.put(error)
-
-        worker = threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True)
-        worker.start()
-        try:
-            yield from _chunks(asked, iter(pieces.get, None))
-        finally:
-            stop.set()
-            worker.join()
+        asked = reduce(add, list(inputs))  # a chain may hand its input on in chunks
+        work = partial(self._ask, asked, run_manager, config, streaming=True)
+        said = ""
+        for piece in streamed(work):
+            if isinstance(piece, str):
+                said += piece
+            yield _chunk(piece, said)
 
     async def _astreamed(
         self,
@@ -364,51 +350,40 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
         run_manager: AsyncCallbackManagerForChainRun,
         config: RunnableConfig,
     ) -> AsyncIterator[Recollection]:
-        asked, stop = _gathered([part async for part in inputs]), threading.Event()
-        loop = asyncio.get_running_loop()
-        pieces: asyncio.Queue[str | Recollection | BaseException] = asyncio.Queue()
-
-        def put(piece: str | Recollection | BaseException) -> None:
-            loop.call_soon_threadsafe(pieces.put_nowait, piece)
-
-        work = asyncio.ensure_future(
-            _in_thread(partial(self._ask, asked, run_manager.get_sync(), config, put, stop), stop)
-        )
-        work.add_done_callback(lambda done: put(_outcome(done)))
-        streamed = _Streamed(asked)
-        try:
-            while not streamed.done:
-                for chunk in streamed.chunks(await pieces.get()):
-                    yield chunk
-        finally:
-            stop.set()
-            work.cancel()
+        asked = reduce(add, [part async for part in inputs])
+        work = partial(self._ask, asked, run_manager.get_sync(), config, streaming=True)
+        said = ""
+        async with aclosing(astreamed(work)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, str):
+                    said += piece
+                yield _chunk(piece, said)
 
     def _ask(
         self,
         asked: str | Question,
         run_manager: CallbackManagerForChainRun,
         config: RunnableConfig,
-        on_answer: Callable[[str], None] | None,
-        stop: threading.Event | None = None,
+        listening: Listening | None = None,
+        *,
+        streaming: bool = False,
     ) -> Recollection:
         question, namespace = _question(asked), chosen_namespace(self.namespace, config)
         engine, steps = self.engine(create=False), TracedSteps(run_manager)
 
         def listen(event: "core.Opened | core.Step | core.Written") -> None:
-            if stop is not None and stop.is_set():
-                raise _Stopped
-            if isinstance(event, core.Written):
-                if on_answer is not None:
-                    on_answer(event.text)
-            else:
+            if listening is not None:
+                listening.check()
+            if not isinstance(event, core.Written):
                 steps.see(event)
+            elif listening is not None:
+                listening.say(event.text)
 
         writer = None
         if self.llm is not None:
             child = patch_config(config, callbacks=run_manager.get_child())
             writer = ChatModelWriter(
-                self.llm, lambda text: len(engine.backbone.encode(text)), child, streaming=on_answer is not None
+                self.llm, lambda text: len(engine.backbone.encode(text)), child, streaming=streaming
             )
         with steps:
             answer = engine.ask(question, namespace, self.settings, listen, writer)
@@ -427,7 +402,7 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
         documents: Iterable[Document],
         held: Collection[str],
         namespace: str,
-        stop: threading.Event | None = None,
+        listening: Listening | None = None,
     ) -> list[str]:
         rest = iter(documents)
         first = next(rest, None)
@@ -435,8 +410,8 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
             raise InputError("there are no texts or documents: give at least one")
 
         def progress(_: "core.Progress") -> None:
-            if stop is not None and stop.is_set():
-                raise _Stopped
+            if listening is not None:
+                listening.check()
 
         ids: list[str] = []
         self.engine().add(named(chain((first,), rest), held, ids), namespace, progress)
@@ -469,61 +444,13 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
         )
 
 
-class _Stopped(Exception):  # noqa: N818 - nothing went wrong
-    """Whoever asked has gone."""
-
-
-class _Streamed:
-    """Turns what comes while a question is answered into chunks whose sum is the result."""
-
-    def __init__(self, asked: str | Question) -> None:
-        self._asked, self._said, self.done = asked, "", False
-
-    def chunks(self, piece: str | Recollection | BaseException) -> Iterator[Recollection]:
-        """Yield what ``piece`` adds.
-
-        Raises:
-            BaseException: ``piece``, where it is one.
-        """
-        if isinstance(piece, BaseException):
-            raise piece
-        if isinstance(piece, str):
-            self._said += piece
-            yield _chunk(answer=piece)
-            return
-        self.done = True
-        # An answer that nothing was found is not written by a model, so no piece of it came.
-        yield _chunk(**{**piece, "answer": piece["answer"].removeprefix(self._said)})
-
-
-def _chunks(asked: str | Question, pieces: Iterator[str | Recollection | BaseException]) -> Iterator[Recollection]:
-    streamed = _Streamed(asked)
-    while not streamed.done:
-        yield from streamed.chunks(next(pieces))
-
-
-def _chunk(**values: object) -> Recollection:
-    return cast(Recollection, AddableDict(values))
-
-
-def _outcome(done: "asyncio.Future[Recollection]") -> Recollection | BaseException:
-    if done.cancelled():
-        return asyncio.CancelledError()
-    return done.exception() or done.result()
-
-
-def _gathered(parts: list[str | Question]) -> str | Question:
-    """Join the chunks in which a chain may hand its input on."""
-    return reduce(add, parts)
-
-
-async def _in_thread(work: Callable[[], _T], stop: threading.Event) -> _T:
-    """Do ``work`` in a thread of its own; a caller that is cancelled sets ``stop``, and the work ends soon after."""
-    try:
-        return await asyncio.to_thread(work)
-    except asyncio.CancelledError:
-        stop.set()
-        raise
+def _chunk(piece: str | Finished[Recollection], said: str) -> Recollection:
+    """Return what ``piece`` adds to what was ``said``, so that the sum of all chunks is the result."""
+    if isinstance(piece, str):
+        return cast(Recollection, AddableDict(answer=piece))
+    # An answer that nothing was found is not written by a model, so no piece of it came.
+    rest = piece.result["answer"].removeprefix(said)
+    return cast(Recollection, AddableDict({**piece.result, "answer": rest}))
 
 
 def _question(asked: object) -> str:

@@ -1,21 +1,24 @@
 """The whole way from question to answer with sources, as a LlamaIndex query engine."""
 
-import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from contextlib import aclosing
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Self
 
 from llama_index.core.base.base_query_engine import BaseQueryEngine
-from llama_index.core.base.response.schema import Response
+from llama_index.core.base.response.schema import AsyncStreamingResponse, Response, StreamingResponse
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import LLM
 from llama_index.core.prompts.mixin import PromptMixinType
 from llama_index.core.schema import Document, NodeWithScore, QueryBundle
+from llama_index.core.types import TokenAsyncGen, TokenGen
 
 import core
 from core.errors import InputError
+from core.streaming import Listening, astreamed, in_thread, streamed
 
 from .llm import LLMWriter
 from .nodes import source_node
@@ -33,6 +36,9 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
     has ``working_memory``, a string, and ``usage``: tokens read and written, model calls, seconds by stage.
     ``query`` raises InputError for a question that is empty or too long, and UnknownNamespaceError where nothing
     was stored.
+
+    With ``streaming=True`` the response's words come as they are written; its source nodes and metadata are there
+    when the last has come.
     """
 
     def __init__(
@@ -42,10 +48,12 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
         namespace: str = "default",
         settings: core.RecallSettings | None = None,
         llm: LLM | None = None,
+        streaming: bool = False,
         callback_manager: CallbackManager | None = None,
     ) -> None:
         super().__init__(callback_manager=callback_manager)
-        self._engine, self._namespace, self._settings, self._llm = engine, namespace, settings, llm
+        self._engine, self._namespace, self._settings = engine, namespace, settings
+        self._llm, self._streaming = llm, streaming
 
     @classmethod
     def from_bank(
@@ -57,6 +65,7 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
         adapters: str | None = None,
         settings: core.RecallSettings | None = None,
         llm: LLM | None = None,
+        streaming: bool = False,
         callback_manager: CallbackManager | None = None,
     ) -> Self:
         """Return an engine over the bank in directory ``bank``, whichever package wrote it.
@@ -69,6 +78,7 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
             namespace=namespace,
             settings=settings,
             llm=llm,
+            streaming=streaming,
             callback_manager=callback_manager,
         )
 
@@ -85,6 +95,7 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
         compression: core.CompressionSettings | None = None,
         settings: core.RecallSettings | None = None,
         llm: LLM | None = None,
+        streaming: bool = False,
         callback_manager: CallbackManager | None = None,
     ) -> Self:
         """Return an engine that holds ``documents``, beside what the bank holds already.
@@ -114,7 +125,14 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
             compression=compression,
         )
         engine.add((core.Document(d.doc_id, d.text, d.metadata) for d in chain((first,), rest)), namespace)
-        return cls(engine, namespace=namespace, settings=settings, llm=llm, callback_manager=callback_manager)
+        return cls(
+            engine,
+            namespace=namespace,
+            settings=settings,
+            llm=llm,
+            streaming=streaming,
+            callback_manager=callback_manager,
+        )
 
     def insert(self, document: Document) -> None:
         """Take a document in, beside what is there; one of the same ``doc_id`` is replaced if its text changed.
@@ -167,24 +185,79 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
         """Return the chunks that the gate opens for the question alone; no model reads them."""
         return self.as_retriever().retrieve(query_bundle)
 
-    def _query(self, query_bundle: QueryBundle) -> Response:
-        writer = LLMWriter(self._llm, lambda text: len(self._engine.backbone.encode(text))) if self._llm else None
-        answer = self._engine.ask(query_bundle.query_str, self._namespace, self._settings, writer=writer)
-        return Response(
-            answer.text,
-            [self._evidence(note) for note in answer.sources],
-            {"working_memory": answer.memory.text, "usage": asdict(answer.usage)},
-        )
+    def _query(self, query_bundle: QueryBundle) -> Response | StreamingResponse:
+        if not self._streaming:
+            answer = self._ask(query_bundle)
+            return Response(answer.text, self._evidence(answer), _metadata(answer))
+        found = _Found()
+        return StreamingResponse(self._words(query_bundle, found), found.nodes, found.metadata)
 
-    async def _aquery(self, query_bundle: QueryBundle) -> Response:
-        return await asyncio.to_thread(self._query, query_bundle)
+    async def _aquery(self, query_bundle: QueryBundle) -> Response | AsyncStreamingResponse:
+        if not self._streaming:
+            answer = await in_thread(partial(self._ask, query_bundle))
+            return Response(answer.text, self._evidence(answer), _metadata(answer))
+        found = _Found()
+        return AsyncStreamingResponse(self._awords(query_bundle, found), found.nodes, found.metadata)
+
+    def _words(self, query_bundle: QueryBundle, found: "_Found") -> TokenGen:
+        said = ""
+        for piece in streamed(partial(self._ask, query_bundle)):
+            text = piece if isinstance(piece, str) else self._rest(piece.result, said, found)
+            said += text
+            if text:
+                yield text
+
+    async def _awords(self, query_bundle: QueryBundle, found: "_Found") -> TokenAsyncGen:
+        said = ""
+        async with aclosing(astreamed(partial(self._ask, query_bundle))) as pieces:
+            async for piece in pieces:
+                text = piece if isinstance(piece, str) else self._rest(piece.result, said, found)
+                said += text
+                if text:
+                    yield text
+
+    def _rest(self, answer: "core.Answer", said: str, found: "_Found") -> str:
+        """Fill in what was ``found`` and return what of the answer no model wrote: that it was nothing."""
+        found.nodes.extend(self._evidence(answer))
+        found.metadata.update(_metadata(answer))
+        return answer.text.removeprefix(said)
+
+    def _ask(self, query_bundle: QueryBundle, listening: Listening | None = None) -> "core.Answer":
+        def listen(event: "core.Opened | core.Step | core.Written") -> None:
+            if listening is not None:
+                listening.check()
+                if isinstance(event, core.Written):
+                    listening.say(event.text)
+
+        writer = LLMWriter(self._llm, lambda text: len(self._engine.backbone.encode(text))) if self._llm else None
+        return self._engine.ask(query_bundle.query_str, self._namespace, self._settings, listen, writer)
 
     def _get_prompt_modules(self) -> PromptMixinType:
         # The model was trained on its prompts: there are none to change.
         return {}
 
-    def _evidence(self, note: "core.Note") -> NodeWithScore:
-        node_id = f"{note.document_id}:{note.span.start}-{note.span.end}"
-        return source_node(
-            self._engine, self._namespace, node_id, note.document_id, note.span.start, note.quote, note.gate
-        )
+    def _evidence(self, answer: "core.Answer") -> list[NodeWithScore]:
+        return [
+            source_node(
+                self._engine,
+                self._namespace,
+                f"{note.document_id}:{note.span.start}-{note.span.end}",
+                note.document_id,
+                note.span.start,
+                note.quote,
+                note.gate,
+            )
+            for note in answer.sources
+        ]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a streaming response holds from the start and is filled when the last word has come."""
+
+    nodes: list[NodeWithScore] = field(default_factory=list)
+    metadata: dict[str, object] = field(default_factory=dict)
+
+
+def _metadata(answer: "core.Answer") -> dict[str, object]:
+    return {"working_memory": answer.memory.text, "usage": asdict(answer.usage)}
