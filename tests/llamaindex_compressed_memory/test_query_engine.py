@@ -23,6 +23,7 @@ def response(engine):
 def test_exported_names():
     assert llamaindex_compressed_memory.__all__ == [
         "CompressedMemoryBlock",
+        "CompressedMemoryLLM",
         "CompressedMemoryQueryEngine",
         "CompressedMemoryRetriever",
     ]
