@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -139,9 +140,12 @@ def delete(
     if not document and namespace is None:
         raise InputError("nothing was named: give --document ID, or --namespace NS to remove all of it")
     whose = DEFAULT_NAMESPACE if namespace is None else namespace
-    MemoryBank(path=bank).delete(whose, document or None)
-    what = ", ".join(document) if document else "all"
-    _say(f"Removed from namespace {whose}: {what}.")
+    before = _bytes_of(bank)
+    with closing(MemoryBank(path=bank)) as opened:
+        what = ", ".join(document) if document else f"all of it, {len(opened.documents(whose))} documents"
+        opened.delete(whose, document or None)
+    freed = max(0, before - _bytes_of(bank))
+    _say(f"Removed from namespace {whose}: {what}. {freed:,} bytes freed.")
 
 
 @app.command()
@@ -150,7 +154,8 @@ def compact(bank: BankOption) -> None:
     from .memory_bank import MemoryBank
 
     before = _bytes_of(bank)
-    MemoryBank(path=bank).compact()
+    with closing(MemoryBank(path=bank)) as opened:
+        opened.compact()
     _say(f"{before:,} bytes before, {_bytes_of(bank):,} after.")
 
 

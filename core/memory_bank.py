@@ -33,6 +33,7 @@ from .slot_store import MemorySlots, ShardedSlots
 
 FORMAT = 1
 CATALOGUE = "bank.sqlite"
+_NOT_ERASED = "what was deleted is out of reach and not yet erased"
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -206,7 +207,8 @@ class MemoryBank:
             BankError: another process is writing.
         """
         with self._turn, self._locked():
-            self._drop_unnamed_slots()
+            with self._guarded():
+                self._drop_unnamed_slots()
             yield
 
     @contextmanager
@@ -260,10 +262,14 @@ class MemoryBank:
             values = (json.dumps(metadata), namespace, document_id)
             self._db.execute(f"UPDATE documents SET metadata = ? WHERE {where}", values)
 
-    def delete(self, namespace: str, document_ids: Collection[str] | None = None) -> None:
+    def delete(self, namespace: str, document_ids: Collection[str] | None = None, *, compact: bool = True) -> None:
         """Remove documents, or with ``None`` the whole namespace; what other documents hold as well stays.
 
         On return the removed text, embeddings and slots are in no file of the bank.
+
+        Args:
+            compact: whether to erase at once, see :meth:`compact`. Without, what is removed is out of reach and its
+                bytes stay until then: for many deletions in a row, of which the last or :meth:`compact` erases all.
 
         Raises:
             UnknownNamespaceError: the bank has no such namespace.
@@ -272,8 +278,9 @@ class MemoryBank:
             StorageError: the disk refused; what was removed is out of reach, and :meth:`compact` erases it.
         """
         with self.writing():
-            names = [name for name, *_ in self.documents(namespace)]
-            if not names:
+            names = [name for (name,) in self._rows("SELECT document_id FROM documents WHERE namespace = ?", namespace)]
+            # A namespace whose only ingest was interrupted has chunks and no document.
+            if not names and not self._rows("SELECT 1 FROM chunks WHERE namespace = ? LIMIT 1", namespace):
                 self._refuse_namespace(namespace)
             for name in document_ids or ():
                 self.document_hash(namespace, name, required=True)
@@ -283,49 +290,52 @@ class MemoryBank:
                 # Those of an ingest that was interrupted go too: nobody could name them to have them deleted.
                 unplaced = "namespace = ? AND chunk_id NOT IN (SELECT chunk_id FROM placements)"
                 self._db.execute(f"DELETE FROM chunks WHERE {unplaced}", (namespace,))
-            self._erase()
+                self._indexes.pop(namespace, None)  # embeddings are not to stay in memory until someone asks
+            if compact:
+                self._erase()
 
     def compact(self) -> None:
         """Give the space of what was deleted and replaced back, and erase what a deletion that failed left.
+
+        A document that another one replaced leaves its bytes in the files until then. The catalogue (text and
+        embeddings) is written anew, which takes its size in free space and time in proportion; of the shards, those
+        that hold something dead.
 
         Raises:
             BankError, StorageError: see :meth:`delete`.
         """
         with self.writing():
             self._erase()
-            if self.path is not None:
-                with self._lock, self._guarded():
-                    self._db.execute("VACUUM")
-                    self._checkpoint()
 
     def _erase(self) -> None:
         """Make files hold nothing that the catalogue does not name. Interrupted anywhere, the next call finishes it."""
-        living: dict[str, list[str]] = {}
-        for chunk_id, shard in self._rows("SELECT chunk_id, shard FROM chunks WHERE slots > 0"):
-            living.setdefault(shard, []).append(chunk_id)
-        for shard, chunk_ids in living.items():
-            if self.path is not None and self._slots.held(shard) != set(chunk_ids):
-                with self._guarded():
+        with self._guarded(_NOT_ERASED, "run 'compressed-memory compact'"):
+            living: dict[str, list[str]] = {}
+            for chunk_id, shard in self._rows("SELECT chunk_id, shard FROM chunks WHERE slots > 0"):
+                living.setdefault(shard, []).append(chunk_id)
+            for shard, chunk_ids in living.items():
+                if self.path is not None and self._slots.held(shard) != set(chunk_ids):
                     moved = self._slots.write({chunk_id: self._slots.read(chunk_id, shard) for chunk_id in chunk_ids})
                     with self._transaction():
                         self._db.execute("UPDATE chunks SET shard = ? WHERE shard = ?", (moved, shard))
-        self._drop_unnamed_slots()
-        if self.path is not None:
-            with self._lock, self._guarded():
-                self._checkpoint()
+            self._drop_unnamed_slots()
+            with self._lock:
+                # secure_delete overwrites a deleted row, not the copies that moving it between pages once left.
+                self._db.execute("VACUUM")
+                if self.path is not None:
+                    self._checkpoint()
 
     def _checkpoint(self) -> None:
-        """Empty the write-ahead log, which holds pages as they were; pages themselves are overwritten on deletion."""
+        """Empty the write-ahead log, which holds pages as they were."""
         if self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
             raise BankError(
-                f"bank {self.path} is being read by another process, so that what was deleted cannot be erased yet: "
-                "run 'compressed-memory compact' when it is done"
+                f"bank {self.path} is being read by another process; {_NOT_ERASED}: run 'compressed-memory compact' "
+                "when it is done"
             )
 
     def _drop_unnamed_slots(self) -> None:
         rows = self._rows("SELECT chunk_id, shard FROM chunks")
-        with self._guarded():
-            self._slots.keep_only({chunk_id for chunk_id, _ in rows}, {shard for _, shard in rows})
+        self._slots.keep_only({chunk_id for chunk_id, _ in rows}, {shard for _, shard in rows})
 
     def _insert_chunk(self, namespace: str, chunk: EncodedChunk, shard: str) -> None:
         text = zlib.compress(chunk.text.encode())
@@ -395,14 +405,15 @@ class MemoryBank:
         if not self.fingerprint.encode:
             raise BankError(f"bank {self.path or 'in memory'} keeps text only, chunk {chunk_id} has no slots")
         shard = self._chunk_column("shard", chunk_id)
-        try:
-            return self._slots.read(chunk_id, shard)
-        except BankError:
-            # A deletion beside it may just have moved what the shard held.
-            moved = self._chunk_column("shard", chunk_id)
-            if moved == shard:
-                raise
-            return self._slots.read(chunk_id, moved)
+        while True:
+            try:
+                return self._slots.read(chunk_id, shard)
+            except BankError:
+                # A deletion beside it may just have moved what the shard held, and the next one again.
+                moved = self._chunk_column("shard", chunk_id)
+                if moved == shard:
+                    raise
+                shard = moved
 
     def _chunk_column(self, column: str, chunk_id: str) -> Any:  # noqa: ANN401 - SQLite's own types
         found = self._rows(f"SELECT {column} FROM chunks WHERE chunk_id = ?", chunk_id)
@@ -507,14 +518,14 @@ class MemoryBank:
                 self._writes += 1
 
     @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """Translate the errors of the disk and of SQLite."""
-        advice = "nothing was changed; free some space or mend the disk, and run it again"
+    def _guarded(self, state: str = "nothing was changed", then: str = "run it again") -> Iterator[None]:
+        """Translate the errors of the disk and of SQLite; say how the bank is and what to do ``then``."""
+        advice = f"{state}; free some space or mend the disk, and {then}"
         try:
             yield
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
-                raise BankError(f"bank {self.path} is busy: {error}; try again") from error
+                raise BankError(f"bank {self.path} is busy: {error}; {state}; {then}") from error
             raise StorageError(f"bank {self.path} cannot be written or read: {error}; {advice}") from error
         except sqlite3.DatabaseError as error:
             raise BankError(f"bank {self.path} is damaged: {error}") from error

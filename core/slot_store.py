@@ -102,9 +102,11 @@ class ShardedSlots:
 
     def keep_only(self, chunk_ids: Collection[str], shards: Collection[str]) -> None:  # noqa: ARG002
         """Remove every shard that is not named: what an interrupted write or a deletion left behind."""
-        for file in self._folder.iterdir():
-            if file.name not in shards:
-                file.unlink()
+        unnamed = [file for file in self._folder.iterdir() if file.name not in shards]
+        for file in unnamed:
+            file.unlink()
+        if unnamed:
+            _sync(self._folder)  # or a power cut could bring them back
 
 
 def _damaged(file: Path, error: Exception) -> BankError:

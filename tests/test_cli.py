@@ -217,18 +217,45 @@ def test_delete_removes_documents_then_a_namespace_and_compact_says_what_it_gave
     copy = tmp_path / "bank"
     shutil.copytree(bank, copy)
     ran = cli("delete", "--bank", copy, "--document", "loops/break.md", "--document", "assert.txt")
-    assert (ran.code, ran.error) == (0, "Removed from namespace default: loops/break.md, assert.txt.\n")
+    assert ran.code == 0
+    said = re.fullmatch(
+        r"Removed from namespace default: loops/break.md, assert.txt. ([\d,]+) bytes freed.\n", ran.error
+    )
+    assert said
+    assert int(said[1].replace(",", "")) > 1_000_000  # slots of two documents
     assert "break.md" not in cli("show", "--bank", copy).out
     assert re.fullmatch(r"[\d,]+ bytes before, [\d,]+ after\.\n", cli("compact", "--bank", copy).error)
-    assert cli("delete", "--bank", copy, "--namespace", "default").code == 0
+    ran = cli("delete", "--bank", copy, "--namespace", "default")
+    assert ran.code == 0
+    assert ran.error.startswith("Removed from namespace default: all of it, 1 documents. ")
     ran = cli("delete", "--bank", copy, "--namespace", "default")
     assert (ran.code, ran.error.count("\n")) == (2, 1)
     assert "no namespace 'default'" in ran.error
 
 
+def test_deletion_and_compaction_load_no_model(cli, tmp_path: Path) -> None:
+    from .test_memory_bank import FINGERPRINT, MemoryBank, encoded, record
+
+    bank = MemoryBank(FINGERPRINT, tmp_path / "bank")  # of a model that is nowhere
+    chunks = [encoded(name, "alice", seed) for seed, name in enumerate("xyz")]
+    bank.commit("alice", chunks, [record(chunk.text, chunk) for chunk in chunks])
+    bank.close()
+    assert cli("delete", "--bank", tmp_path / "bank", "--namespace", "alice", "--document", "y").code == 0
+    assert cli("compact", "--bank", tmp_path / "bank").code == 0
+    assert [name for name, *_ in MemoryBank(path=tmp_path / "bank").documents("alice")] == ["x", "z"]
+    for command in (("delete", "--document", "x"), ("compact",)):
+        assert_refused(cli(*command, "--bank", tmp_path / "none"), "no memory bank at")
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [((), "give --document ID, or --namespace NS"), (("--document", "nothing"), "has no document 'nothing'")],
+    [
+        ((), "give --document ID, or --namespace NS"),
+        (("--namespace", "defualt"), "no namespace 'defualt'; it has: 'default'"),
+        (("--document", "nothing"), "has no document 'nothing'"),
+        (("--document", "assert.txt", "--document", "nothing"), "has no document 'nothing'"),
+    ],
 )
 def test_a_deletion_that_names_nothing_that_is_there_removes_nothing(
     cli, bank: Path, arguments: tuple[str, ...], said: str
