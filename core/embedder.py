@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from .backbone import best_dtype
-from .chunking import Span, split_text
+from .chunking import Span, sentences, split_text
 from .errors import WeightsError
 from .weights import DEFAULT_EMBEDDER, quiet_loading, resolve
 
@@ -48,6 +48,14 @@ class Embedder:
             encoded = self._model.encode(list(texts), show_progress_bar=False, convert_to_numpy=True)
         vectors = np.asarray(encoded, dtype=np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def nearest_sentence(self, text: str, query: str) -> Span | None:
+        """Return the sentence of ``text`` that is nearest to ``query``; ``None`` where there is none."""
+        spans = sentences(text)
+        if not spans:
+            return None
+        cosines = self.embed([text[span.start : span.end] for span in spans]) @ self.embed([query])[0]
+        return spans[int(cosines.argmax())]
 
     def nearest_passages(self, text: str, query: str, count: int) -> str:
         """Return the ``count`` passages of ``text`` nearest to ``query``, in the order they stand."""

@@ -38,11 +38,9 @@ def find_evidence(line: str, text: str) -> Span | None:
     one: small models wrap what they copy in their own.
     """
     spans = sentences(text)
+    if quoted := _quoted(line, text, spans):
+        return quoted
     bags = [set(words(text[span.start : span.end])) for span in spans]
-    held = (_holder(spans, start) for start in _places(words(line), text))
-    begun = {row for row in held if row is not None}
-    if begun:
-        return spans[min(begun, key=lambda i: (len(bags[i]), i))]
     frequency = Counter(word for bag in bags for word in bag)
     weights = {word: 1 / frequency[word] if frequency[word] else 0.5 for word in set(words(line))}
     if not weights or not spans:
@@ -50,6 +48,17 @@ def find_evidence(line: str, text: str) -> Span | None:
     shares = [sum(weights[word] for word in weights.keys() & bag) for bag in bags]
     best = max(range(len(spans)), key=lambda i: (shares[i], -len(bags[i])))
     return spans[best] if shares[best] >= GROUNDED_SHARE * sum(weights.values()) else None
+
+
+def find_quotation(line: str, text: str) -> Span | None:
+    """Return the sentence of ``text`` that has ``line`` word for word, or in which it begins; ``None``: none has."""
+    return _quoted(line, text, sentences(text))
+
+
+def _quoted(line: str, text: str, spans: list[Span]) -> Span | None:
+    held = (_holder(spans, start) for start in _places(words(line), text))
+    begun = [spans[row] for row in held if row is not None]
+    return min(begun, key=lambda span: (len(set(words(text[span.start : span.end]))), span)) if begun else None
 
 
 def _places(wanted: list[str], text: str) -> list[int]:

@@ -239,3 +239,25 @@ def test_a_model_of_ones_own_reads_whole_chunks_and_its_tokens_are_counted(refer
 def test_slots_are_not_for_a_model_of_ones_own(reference_engine: Engine) -> None:
     with pytest.raises(InputError, match="form='compressed' reads slots of the bank's model"):
         reference_engine.ask("What?", settings=RecallSettings(form="compressed"), writer=OwnModel())
+
+
+def test_what_slots_say_about_is_looked_up_in_the_text_and_what_text_says_is_copied(reference_engine: Engine) -> None:
+    class Gist(Generator):
+        """Tells what it read about, in words of its own."""
+
+        def reply(self, prompt: Prompt, on_text: Callable[[str], None] | None = None) -> Reply:
+            if prompt.prefill == "<answer>":
+                return Reply("<answer>nothing</answer>", (1,), True, 1, 0)
+            return Reply("<update>Nothing at all gets done.</update>", (1,), True, 1, 0)
+
+    engine, question = reference_engine, "What happens when a pass statement is executed?"
+    settings = RecallSettings(top_k=1, callback=False)
+    answers = []
+    for form in ("compressed", "raw"):
+        reasoner = Reasoner(Gist(engine.backbone), engine.bank, engine.embedder, settings, form)
+        gate = SimilarityGate(engine.embedder, settings.candidates)
+        answers.append(Recall(engine.bank, gate, reasoner, settings).ask(question, "default"))
+    (compressed,) = answers[0].memory.notes
+    assert "null operation" in " ".join(compressed.quote.split())
+    assert compressed.quote in engine.bank.text(compressed.chunk_id)
+    assert answers[1].memory.notes == ()

@@ -3,7 +3,7 @@
 import pytest
 
 from core.chunking import Span
-from core.working_memory import Note, WorkingMemory, find_evidence, word_recall, words
+from core.working_memory import Note, WorkingMemory, find_evidence, find_quotation, word_recall, words
 
 TEXT = (
     "The lighthouse at Skagen was built in 1858. Its first keeper was Anna Holm,\n"
@@ -184,3 +184,19 @@ def test_no_floor_is_low_enough_for_a_note_without_any_of_the_words() -> None:
 
 def test_notes_still_held_are_not_searched() -> None:
     assert WorkingMemory((note("Anna Holm"),)).search_past("Anna", 0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("was lit in 1857", "The lighthouse was lit in 1857."),
+        ("WAS LIT, in 1857!", "The lighthouse was lit in 1857."),
+        ("lit in 1857. Its keeper", "The lighthouse was lit in 1857."),
+        ("was lit in 1858", None),
+        ("", None),
+    ],
+)
+def test_a_quotation_is_word_for_word(line: str, found: str | None) -> None:
+    text = "The lighthouse was lit in 1857. Its keeper was Ruth."
+    span = find_quotation(line, text)
+    assert (None if span is None else text[span.start : span.end].strip()) == found
