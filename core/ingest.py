@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .chunking import Span, chunk_id, split_text
 from .compressor import Compressor
 from .embedder import Embedder
@@ -149,9 +152,13 @@ class Ingest:
     def _commit(self, needed: Sequence[str]) -> None:
         encoded: list[EncodedChunk] = []
         for batch in self._batches():
-            for pending, slots in zip(batch, self._slots(batch), strict=True):
-                with self._timed("embed"):
-                    encoded.append(self._encoded(pending, slots))
+            slots = self._slots(batch)
+            with self._timed("embed"):
+                vectors = self._embeddings(batch)
+            encoded += [
+                EncodedChunk(pending.chunk_id, pending.text, len(pending.ids), held, found)
+                for pending, held, found in zip(batch, slots, vectors, strict=True)
+            ]
         with self._timed("store"):
             self._bank.commit(self._namespace, encoded, self._finished, set(needed))
         self._chunks += len(encoded)
@@ -166,9 +173,11 @@ class Ingest:
             # Off the device at once, so that a commit's slots do not pile up there.
             return [Slots(s.keys.cpu(), s.values.cpu(), s.positions.cpu(), s.span) for s in made]
 
-    def _encoded(self, pending: _Pending, slots: Slots | None) -> EncodedChunk:
-        passages = [pending.text[start:end] for start, end in self._embedder.passages(pending.text)]
-        return EncodedChunk(pending.chunk_id, pending.text, len(pending.ids), slots, self._embedder.embed(passages))
+    def _embeddings(self, batch: Sequence[_Pending]) -> list[NDArray[np.float32]]:
+        """Embed the passages of all chunks of ``batch`` at once, which for short ones is several times faster."""
+        cut = [[p.text[start:end] for start, end in self._embedder.passages(p.text)] for p in batch]
+        vectors = self._embedder.embed([passage for passages in cut for passage in passages])
+        return np.split(vectors, np.cumsum([len(passages) for passages in cut])[:-1])
 
     @contextmanager
     def _timed(self, stage: IngestStage) -> Iterator[None]:
