@@ -174,7 +174,7 @@ class Ingest:
             return [Slots(s.keys.cpu(), s.values.cpu(), s.positions.cpu(), s.span) for s in made]
 
     def _embeddings(self, batch: Sequence[_Pending]) -> list[NDArray[np.float32]]:
-        """Embed the passages of all chunks of ``batch`` at once, which for short ones is several times faster."""
+        """Embed the passages of all chunks of ``batch`` at once: short ones share a pass."""
         cut = [[p.text[start:end] for start, end in self._embedder.passages(p.text)] for p in batch]
         vectors = self._embedder.embed([passage for passages in cut for passage in passages])
         return np.split(vectors, np.cumsum([len(passages) for passages in cut])[:-1])
