@@ -1,7 +1,7 @@
 """Attention as two matrix products, which on a CPU trains faster than the fused kernel.
 
-PyTorch's fused attention is made for reading: its backward pass took a fifth of a profiled step on a CPU. Query heads that share a key head are one matrix here,
-so that keys and values are not repeated either.
+PyTorch's fused attention is made for reading: its backward pass took a fifth of a profiled step on a CPU. Query
+heads that share a key head are one matrix here, so that keys and values are not repeated either.
 """
 
 from typing import Any
