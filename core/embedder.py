@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from .backbone import best_dtype
-from .chunking import Span, sentences, split_text
+from .chunking import Span, split_text
 from .errors import WeightsError
+from .headings import under_heading
 from .weights import DEFAULT_EMBEDDER, quiet_loading, resolve
 
 PASSAGE_TOKENS = 128
@@ -49,12 +50,12 @@ class Embedder:
         vectors = np.asarray(encoded, dtype=np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
-    def nearest_sentence(self, text: str, query: str) -> Span | None:
-        """Return the sentence of ``text`` that is nearest to ``query``; ``None`` where there is none."""
-        spans = sentences(text)
-        if not spans:
-            return None
-        cosines = self.embed([text[span.start : span.end] for span in spans]) @ self.embed([query])[0]
+    def nearest_span(self, text: str, spans: Sequence[Span], query: str) -> Span | None:
+        """Return which of ``spans`` of ``text``, each read under its heading, is nearest to ``query``, the first of
+        equals; ``None`` where there are none."""
+        if len(spans) < 2:
+            return spans[0] if spans else None
+        cosines = self.embed([under_heading(text, *span) for span in spans]) @ self.embed([query])[0]
         return spans[int(cosines.argmax())]
 
     def nearest_passages(self, text: str, query: str, count: int) -> str:

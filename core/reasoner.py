@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .chunking import Span
+from .chunking import Span, sentences
 from .embedder import Embedder
 from .generation import Prompt, Writer
 from .memory_bank import MemoryBank
@@ -22,7 +22,7 @@ from .prompts import (
 )
 from .settings import Form, RecallSettings
 from .usage import Usage
-from .working_memory import Note, WorkingMemory, find_evidence, find_quotation
+from .working_memory import Note, WorkingMemory, find_evidence, find_quotations
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,11 @@ class Reasoner:
         return self._embedder.nearest_passages(text, " ".join((question, *memory.lines[-1:])), count)
 
     def _evidence(self, line: str, question: str, text: str) -> Span | None:
+        if quoted := find_quotations(line, text):
+            return self._embedder.nearest_span(text, quoted, f"{question} {line}")
         if self._form == "raw":
             return find_evidence(line, text)
-        return find_quotation(line, text) or self._embedder.nearest_sentence(text, f"{question} {line}")
+        return self._embedder.nearest_span(text, sentences(text), f"{question} {line}")
 
     def _note(self, chunk: StoredChunk, text: str, evidence: Span, gate: float) -> Note:
         start = chunk.span.start + evidence.start

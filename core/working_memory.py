@@ -38,8 +38,8 @@ def find_evidence(line: str, text: str) -> Span | None:
     one: small models wrap what they copy in their own.
     """
     spans = sentences(text)
-    if quoted := _quoted(line, text, spans):
-        return quoted
+    if quoted := find_quotations(line, text):
+        return quoted[0]
     bags = [set(words(text[span.start : span.end])) for span in spans]
     frequency = Counter(word for bag in bags for word in bag)
     weights = {word: 1 / frequency[word] if frequency[word] else 0.5 for word in set(words(line))}
@@ -50,15 +50,12 @@ def find_evidence(line: str, text: str) -> Span | None:
     return spans[best] if shares[best] >= GROUNDED_SHARE * sum(weights.values()) else None
 
 
-def find_quotation(line: str, text: str) -> Span | None:
-    """Return the sentence of ``text`` that has ``line`` word for word, or in which it begins; ``None``: none has."""
-    return _quoted(line, text, sentences(text))
-
-
-def _quoted(line: str, text: str, spans: list[Span]) -> Span | None:
+def find_quotations(line: str, text: str) -> list[Span]:
+    """Return the sentences of ``text`` that have ``line`` word for word, or in which it begins: shortest, then first."""
+    spans = sentences(text)
     held = (_holder(spans, start) for start in _places(words(line), text))
-    begun = [spans[row] for row in held if row is not None]
-    return min(begun, key=lambda span: (len(set(words(text[span.start : span.end]))), span)) if begun else None
+    begun = {spans[row] for row in held if row is not None}
+    return sorted(begun, key=lambda span: (len(set(words(text[span.start : span.end]))), span))
 
 
 def _places(wanted: list[str], text: str) -> list[int]:

@@ -3,7 +3,7 @@
 import pytest
 
 from core.chunking import Span
-from core.working_memory import Note, WorkingMemory, find_evidence, find_quotation, word_recall, words
+from core.working_memory import Note, WorkingMemory, find_evidence, find_quotations, word_recall, words
 
 TEXT = (
     "The lighthouse at Skagen was built in 1858. Its first keeper was Anna Holm,\n"
@@ -198,5 +198,14 @@ def test_notes_still_held_are_not_searched() -> None:
 )
 def test_a_quotation_is_word_for_word(line: str, found: str | None) -> None:
     text = "The lighthouse was lit in 1857. Its keeper was Ruth."
-    span = find_quotation(line, text)
-    assert (None if span is None else text[span.start : span.end].strip()) == found
+    assert [text[start:end].strip() for start, end in find_quotations(line, text)] == ([found] if found else [])
+
+
+def test_all_sentences_that_a_quotation_begins_in_are_found_shortest_first_and_then_as_they_stand() -> None:
+    text = "It was lit by oil in 1857. It was lit by hand. It was lit by hand and oil."
+    assert [text[start:end] for start, end in find_quotations("was lit by", text)] == [
+        "It was lit by hand.",
+        "It was lit by oil in 1857.",
+        "It was lit by hand and oil.",
+    ]
+    assert find_quotations("", text) == []

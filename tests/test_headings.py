@@ -1,0 +1,53 @@
+"""Headings over a place in a text."""
+
+from pydoc_data.topics import topics
+
+import pytest
+
+from core.headings import heading, under_heading
+
+METHODS = topics["string-methods"]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "over"),
+    [
+        ("characters in the string are digits", "str.isdigit()"),
+        ("characters in the string are alphanumeric", "str.isalnum()"),
+        ("A copy of the string".lower(), "str.capitalize()"),
+    ],
+)
+def test_an_entry_of_a_reference_is_the_heading_of_what_it_says(sentence: str, over: str) -> None:
+    assert heading(METHODS, METHODS.index(sentence)) == over
+
+
+@pytest.mark.parametrize(
+    ("text", "over"),
+    [
+        ("# Keepers\nAnna HERE", "Keepers"),
+        ("### Keepers ###\n\nOne. Anna HERE", "Keepers"),
+        ("Keepers\n=======\n\nAnna HERE", "Keepers"),
+        ("Keepers\n-------\nAnna HERE", "Keepers"),
+        ("Keepers\n\nAnna came. HERE", "Keepers"),
+        ("Keepers\n\nOne.\n\nTwo. HERE", "Keepers"),
+        ("Light\n\nOne.\n\nKeepers\n\nTwo. HERE", "Keepers"),
+        ("Keepers\nAnna Holm was the first keeper of the lighthouse, who kept a diary. HERE", "Keepers"),
+        ("Anna HERE", None),
+        ("Anna came\nand stayed HERE", None),
+        ("One two.\n\nAnna HERE", None),
+        ("- Keepers\n\nAnna HERE", None),
+        ("   func = f(g)\n\nAnna HERE", None),
+        ("====\n\nAnna HERE", None),
+        (f"{'long ' * 20}\n\nAnna HERE", None),
+        ("HERE", None),
+        ("", None),
+    ],
+)
+def test_what_is_a_heading(text: str, over: str | None) -> None:
+    assert heading(text, max(0, text.find("HERE"))) == over
+
+
+def test_a_span_is_read_under_its_heading() -> None:
+    text = "Keepers\n\nAnna\n  Holm came. She stayed."
+    assert under_heading(text, 9, 27) == "Keepers: Anna Holm came."
+    assert under_heading("Anna\n came.", 0, 11) == "Anna came."
