@@ -70,9 +70,9 @@ class ShardedSlots:
         scratch = target.with_suffix(".tmp")
         try:
             save_file(tensors, scratch, metadata={c: str(s.span) for c, s in slots.items()})
-            _sync(scratch)
+            sync(scratch)
             os.replace(scratch, target)
-            _sync(self._folder)
+            sync(self._folder)
         except BaseException:
             scratch.unlink(missing_ok=True)
             raise
@@ -130,14 +130,15 @@ class ShardedSlots:
         for file in unnamed:
             file.unlink()
         if unnamed:
-            _sync(self._folder)  # or a power cut could bring them back
+            sync(self._folder)  # or a power cut could bring them back
 
 
 def _damaged(file: Path, error: Exception) -> BankError:
     return BankError(f"shard {file} is missing or damaged ({error}): run 'compressed-memory repair --bank DIR'")
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Return once a file's bytes, or a folder's names, are safe on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from .catalogue import CATALOGUE, FORMAT, chunk_checksum, document_checksum, log
 from .chunking import chunk_id
 from .errors import BankError
 from .memory_bank import MemoryBank
+from .slot_store import sync
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -174,35 +175,34 @@ def repair(path: Path, open_engine: "Callable[[], Engine]") -> Repaired:
         if unmended := [damage.what for damage in remaining if damage.structural]:
             raise BankError(f"bank {path} cannot be repaired: {unmended[0]}. Restore it from a copy, or ingest again")
         lost = {document for damage in remaining for document in damage.documents}
-        rebuilt = 0
-        with closing(MemoryBank(path=path)) as bank:
+        with ExitStack() as opened:
+            # Before anything is removed: where the model cannot be had, the bank stays and what is lost is named later.
+            engine = opened.enter_context(open_engine()) if any(damage.chunks for damage in remaining) else None
+            bank = engine.bank if engine else opened.enter_context(closing(MemoryBank(path=path)))
             names = [
                 f"{name} (namespace {namespace})"
                 for document, namespace, name in bank.rows("SELECT document, namespace, document_id FROM documents")
                 if document in lost
             ]
             bank.drop_documents(lost)
-        if any(damage.chunks for damage in remaining):
-            rebuilt = _rebuild(remaining, open_engine)
-        with closing(MemoryBank(path=path)) as bank:
+            rebuilt = _rebuild(remaining, engine) if engine else 0
             bank.drop_unnamed()
     return Repaired(tuple(found), rebuilt, tuple(sorted(names)))
 
 
-def _rebuild(remaining: list[Damage], open_engine: "Callable[[], Engine]") -> int:
+def _rebuild(remaining: list[Damage], engine: "Engine") -> int:
     from .ingest import Ingest
 
     done: set[str] = set()
-    with open_engine() as engine:
-        for damage in remaining:
-            wanted = [name for name in damage.chunks if name not in done and engine.bank.stored_chunks([name])]
-            by_namespace: dict[str, dict[str, str]] = {}
-            for name in wanted:
-                ((namespace,),) = engine.bank.rows("SELECT namespace FROM chunks WHERE chunk_id = ?", name)
-                by_namespace.setdefault(namespace, {})[name] = engine.bank.text(name)
-            for namespace, texts in by_namespace.items():
-                Ingest(engine.bank, engine.compressor, engine.embedder, namespace).rebuild(texts)
-            done.update(wanted)
+    for damage in remaining:
+        wanted = [name for name in damage.chunks if name not in done and engine.bank.stored_chunks([name])]
+        by_namespace: dict[str, dict[str, str]] = {}
+        for name in wanted:
+            ((namespace,),) = engine.bank.rows("SELECT namespace FROM chunks WHERE chunk_id = ?", name)
+            by_namespace.setdefault(namespace, {})[name] = engine.bank.text(name)
+        for namespace, texts in by_namespace.items():
+            Ingest(engine.bank, engine.compressor, engine.embedder, namespace).rebuild(texts)
+        done.update(wanted)
     return len(done)
 
 
@@ -237,6 +237,7 @@ def _salvage(path: Path) -> None:
         for name in ("wal", "shm"):
             (path / f"{CATALOGUE}-{name}").unlink(missing_ok=True)
         os.replace(scratch, file)
+        sync(path)
     except sqlite3.DatabaseError as error:
         raise BankError(f"bank {path} cannot be repaired: {error}. Restore it from a copy, or ingest again") from error
     finally:

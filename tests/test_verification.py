@@ -17,7 +17,7 @@ from core.backbone import Backbone
 from core.catalogue import CATALOGUE, log_damage
 from core.embedder import Embedder
 from core.engine import Engine
-from core.errors import BankError
+from core.errors import BankError, WeightsError
 from core.ingest import Document
 from core.memory_bank import MemoryBank
 from core.settings import CompressionSettings
@@ -191,6 +191,20 @@ def test_a_document_whose_text_is_gone_is_named_and_can_be_ingested_again(
         assert [name for name, *_ in engine.bank.documents("default")] == ["with"]
         assert engine.add([Document("pass", topics["pass"])]).unchanged == 0
         assert len(engine.bank.documents("default")) == 2
+
+
+def test_without_its_model_nothing_is_removed(bank: Path) -> None:
+    shard_of(bank).unlink()
+    rewritten(bank, "UPDATE documents SET metadata = '{}' WHERE document_id = 'secret'")
+
+    def gone() -> Engine:
+        raise WeightsError("the model is gone")
+
+    before = verify(bank)
+    with pytest.raises(WeightsError, match="gone"):
+        repair(bank, gone)
+    assert verify(bank) == before
+    assert len(before) == 2
 
 
 def test_a_catalogue_that_sqlite_cannot_read_is_written_anew_from_what_it_can(tmp_path: Path) -> None:
