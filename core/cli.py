@@ -115,14 +115,45 @@ def ask(
 
 
 @app.command()
-def show(bank: BankOption) -> None:
+def show(
+    bank: BankOption,
+    check: Annotated[
+        bool, typer.Option("--verify", help="Read every byte and name what is damaged; exit code 1 where something is.")
+    ] = False,
+) -> None:
     """Show what a memory bank holds and what made it."""
     from rich.console import Console
 
     from .memory_bank import MemoryBank
     from .report import print_bank
 
+    if check:
+        from .verification import verify
+
+        if found := verify(bank):
+            for damage in found:
+                typer.echo(f"damaged: {damage.where}: {damage.what}")
+            _say(f"{len(found)} damages. 'compressed-memory repair --bank {bank}' rebuilds what can be.")
+            raise typer.Exit(1)
     print_bank(Console(highlight=False), MemoryBank(path=bank))
+    if check:
+        typer.echo("Verified: every byte is as it was written.")
+
+
+@app.command()
+def repair(bank: BankOption, model: ModelOption = None, adapters: AdaptersOption = None) -> None:
+    """Rebuild what is damaged from the kept source text, and name what cannot be."""
+    from .engine import Engine
+    from .verification import repair as mend
+
+    done = mend(bank, lambda: Engine.open(bank, model=model, adapters=adapters, create=False))
+    for damage in done.found:
+        typer.echo(f"damaged: {damage.where}: {damage.what}")
+    for document in done.lost:
+        typer.echo(f"lost: {document}: ingest it again")
+    _say(f"{len(done.found)} damages, {done.rebuilt} chunks encoded again, {len(done.lost)} documents lost.")
+    if done.lost:
+        raise typer.Exit(1)
 
 
 @app.command()

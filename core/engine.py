@@ -9,13 +9,14 @@ from typing import Self
 
 from .adapters import DEFAULT_ADAPTERS, NO_ADAPTERS, find_adapters, load_adapters
 from .backbone import Backbone
+from .catalogue import CATALOGUE
 from .compressor import Compressor
 from .embedder import Embedder
 from .errors import InputError
 from .gate import BankGate, Gate, Scan, SimilarityGate
 from .generation import Generator, Writer
 from .ingest import Document, Ingest, IngestReport, Progress
-from .memory_bank import CATALOGUE, Fingerprint, MemoryBank
+from .memory_bank import Fingerprint, MemoryBank
 from .passage_index import StoredChunk
 from .reasoner import Reasoner
 from .recall import Answer, Listener, Recall, check_question

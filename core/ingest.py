@@ -8,7 +8,7 @@ import copy
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -150,6 +150,26 @@ class Ingest:
             return next(spans, None)
 
     def _commit(self, needed: Sequence[str]) -> None:
+        encoded = self._encoded()
+        with self._timed("store"):
+            self._bank.commit(self._namespace, encoded, self._finished, set(needed))
+        self._chunks += len(encoded)
+        self._tokens += sum(chunk.tokens for chunk in encoded)
+        self._pending, self._finished = {}, []
+
+    def rebuild(self, texts: Mapping[str, str]) -> None:
+        """Encode chunks that the bank holds anew, and put what was made in place of what they had.
+
+        Args:
+            texts: by chunk id, in the order in which they were committed: then the batches, and the bits, are the same.
+        """
+        self._pending = {
+            name: _Pending(name, text, self._compressor.backbone.encode(text)) for name, text in texts.items()
+        }
+        self._bank.restore(self._encoded())
+        self._pending = {}
+
+    def _encoded(self) -> list[EncodedChunk]:
         encoded: list[EncodedChunk] = []
         for batch in self._batches():
             slots = self._slots(batch)
@@ -159,11 +179,7 @@ class Ingest:
                 EncodedChunk(pending.chunk_id, pending.text, len(pending.ids), held, found)
                 for pending, held, found in zip(batch, slots, vectors, strict=True)
             ]
-        with self._timed("store"):
-            self._bank.commit(self._namespace, encoded, self._finished, set(needed))
-        self._chunks += len(encoded)
-        self._tokens += sum(chunk.tokens for chunk in encoded)
-        self._pending, self._finished = {}, []
+        return encoded
 
     def _slots(self, batch: Sequence[_Pending]) -> Sequence[Slots | None]:
         if not self._compressor.settings.encode:

@@ -11,19 +11,29 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 
+from .catalogue import (
+    CATALOGUE,
+    FORMAT,
+    checksum,
+    make,
+    migrate,
+    require_own_tables,
+    seal_chunk,
+    seal_document,
+    write_lock,
+)
 from .chunking import Span
 from .errors import BankError, BankMismatchError, MissingBankError, StorageError, UnknownNamespaceError
 from .kv_cache import Slots
@@ -31,27 +41,9 @@ from .passage_index import PassageIndex, StoredChunk
 from .settings import Placement, Ratio
 from .slot_store import MemorySlots, ShardedSlots
 
-FORMAT = 1
-CATALOGUE = "bank.sqlite"
+_Key = TypeVar("_Key", int, str)
+_CHUNK_COLUMNS = "chunk_id, namespace, text, tokens, slots, bytes, shard"
 _NOT_ERASED = "what was deleted is out of reach and not yet erased"
-
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE documents (
-    document INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT NOT NULL, document_id TEXT NOT NULL,
-    sha256 TEXT NOT NULL, metadata TEXT NOT NULL, added_at REAL NOT NULL, UNIQUE (namespace, document_id));
-CREATE TABLE chunks (
-    chunk_id TEXT PRIMARY KEY, namespace TEXT NOT NULL, text BLOB NOT NULL, tokens INTEGER NOT NULL,
-    slots INTEGER NOT NULL, bytes INTEGER NOT NULL, shard TEXT NOT NULL);
-CREATE TABLE placements (
-    document INTEGER NOT NULL REFERENCES documents ON DELETE CASCADE, ordinal INTEGER NOT NULL,
-    chunk_id TEXT NOT NULL REFERENCES chunks, start INTEGER NOT NULL, end INTEGER NOT NULL,
-    PRIMARY KEY (document, ordinal));
-CREATE INDEX placements_of_chunk ON placements (chunk_id);
-CREATE TABLE passages (
-    passage INTEGER PRIMARY KEY, chunk_id TEXT NOT NULL REFERENCES chunks ON DELETE CASCADE, embedding BLOB NOT NULL);
-CREATE INDEX passages_of_chunk ON passages (chunk_id);
-"""
 
 
 class Fingerprint(BaseModel):
@@ -147,6 +139,7 @@ class MemoryBank:
                 path / CATALOGUE if path else ":memory:", timeout=30, check_same_thread=False, isolation_level=None
             )
             self._db.execute("PRAGMA foreign_keys = ON")
+            self._db.execute("PRAGMA trusted_schema = OFF")
             self._db.execute("PRAGMA secure_delete = ON")  # deleted text is overwritten, not only unlinked
             if path is not None:
                 self._db.execute("PRAGMA journal_mode = WAL")
@@ -174,21 +167,27 @@ class MemoryBank:
     def _read_fingerprint(self, wanted: Fingerprint | None) -> Fingerprint:
         # BEGIN IMMEDIATE, so that of two processes that make the same bank one does.
         with self._transaction():
-            made = self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone()
-            if not made and wanted:
-                for statement in _SCHEMA.split(";\n"):
-                    self._db.execute(statement)
-                meta = {"format": str(FORMAT), "fingerprint": wanted.model_dump_json()}
-                self._db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-            elif not made:
-                raise BankError(f"{self.path} holds an empty catalogue: its making was interrupted; ingest again")
-            meta = dict(self._db.execute("SELECT key, value FROM meta").fetchall())
-        if meta.get("format") != str(FORMAT):
-            raise BankError(f"bank {self.path} has format {meta.get('format')}, this release reads {FORMAT}")
+            if not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
+                if not wanted:
+                    raise BankError(f"{self.path} holds an empty catalogue: its making was interrupted; ingest again")
+                make(self._db, wanted.model_dump_json())
+            meta = self._meta()
+            if meta.get("format") == "1":
+                require_own_tables(self._db, 1, self.path)
+                migrate(self._db, self._slots.digest)
+                meta = self._meta()
+            if meta.get("format") != str(FORMAT):
+                raise BankError(f"bank {self.path} has format {meta.get('format')}, this release reads {FORMAT}")
+            require_own_tables(self._db, FORMAT, self.path)
         try:
-            return Fingerprint.model_validate_json(meta.get("fingerprint", ""))
-        except ValidationError as error:
+            if meta.get("checksum") == checksum(meta["fingerprint"]):
+                return Fingerprint.model_validate_json(meta["fingerprint"])
+        except (KeyError, ValidationError) as error:
             raise BankError(f"bank {self.path} is damaged: its fingerprint cannot be read") from error
+        raise BankError(f"bank {self.path} is damaged: its fingerprint was changed")
+
+    def _meta(self) -> dict[str, str]:
+        return dict(self._db.execute("SELECT key, value FROM meta").fetchall())
 
     def close(self) -> None:
         """Let go of the files. The bank cannot be used afterwards."""
@@ -206,26 +205,10 @@ class MemoryBank:
         Raises:
             BankError: another process is writing.
         """
-        with self._turn, self._locked():
+        with self._turn, write_lock(self.path) if self.path else nullcontext():
             with self._guarded():
-                self._drop_unnamed_slots()
+                self.drop_unnamed()
             yield
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        if self.path is None:
-            yield
-            return
-        lock = FileLock(self.path / "write.lock")
-        try:
-            with self._guarded():
-                lock.acquire(timeout=0)
-        except Timeout as error:
-            raise BankError(f"bank {self.path} is being written by another process: wait for it to finish") from error
-        try:
-            yield
-        finally:
-            lock.release()
 
     def commit(
         self,
@@ -246,6 +229,7 @@ class MemoryBank:
             shard = self._slots.write({c.chunk_id: c.slots for c in chunks if c.slots is not None})
             # From here on a failure leaves a shard that the catalogue does not name: the next writer removes it.
             with self._transaction():
+                self._name_shard(shard)
                 for chunk in chunks:
                     self._insert_chunk(namespace, chunk, shard)
                 for document in documents:
@@ -261,6 +245,8 @@ class MemoryBank:
         with self._guarded(), self._transaction():
             values = (json.dumps(metadata), namespace, document_id)
             self._db.execute(f"UPDATE documents SET metadata = ? WHERE {where}", values)
+            ((document,),) = self.rows(f"SELECT document FROM documents WHERE {where}", namespace, document_id)
+            seal_document(self._db, document)
 
     def delete(self, namespace: str, document_ids: Collection[str] | None = None, *, compact: bool = True) -> None:
         """Remove documents, or with ``None`` the whole namespace; what other documents hold as well stays.
@@ -278,9 +264,9 @@ class MemoryBank:
             StorageError: the disk refused; what was removed is out of reach, and :meth:`compact` erases it.
         """
         with self.writing():
-            names = [name for (name,) in self._rows("SELECT document_id FROM documents WHERE namespace = ?", namespace)]
+            names = [name for (name,) in self.rows("SELECT document_id FROM documents WHERE namespace = ?", namespace)]
             # A namespace whose only ingest was interrupted has chunks and no document.
-            if not names and not self._rows("SELECT 1 FROM chunks WHERE namespace = ? LIMIT 1", namespace):
+            if not names and not self.rows("SELECT 1 FROM chunks WHERE namespace = ? LIMIT 1", namespace):
                 self._refuse_namespace(namespace)
             for name in document_ids or ():
                 self.document_hash(namespace, name, required=True)
@@ -311,14 +297,15 @@ class MemoryBank:
         """Make files hold nothing that the catalogue does not name. Interrupted anywhere, the next call finishes it."""
         with self._guarded(_NOT_ERASED, "run 'compressed-memory compact'"):
             living: dict[str, list[str]] = {}
-            for chunk_id, shard in self._rows("SELECT chunk_id, shard FROM chunks WHERE slots > 0"):
+            for chunk_id, shard in self.rows("SELECT chunk_id, shard FROM chunks WHERE slots > 0"):
                 living.setdefault(shard, []).append(chunk_id)
             for shard, chunk_ids in living.items():
                 if self.path is not None and self._slots.held(shard) != set(chunk_ids):
                     moved = self._slots.write({chunk_id: self._slots.read(chunk_id, shard) for chunk_id in chunk_ids})
                     with self._transaction():
+                        self._name_shard(moved)
                         self._db.execute("UPDATE chunks SET shard = ? WHERE shard = ?", (moved, shard))
-            self._drop_unnamed_slots()
+            self.drop_unnamed()
             with self._lock:
                 # secure_delete overwrites a deleted row, not the copies that moving it between pages once left.
                 self._db.execute("VACUUM")
@@ -333,30 +320,46 @@ class MemoryBank:
                 "when it is done"
             )
 
-    def _drop_unnamed_slots(self) -> None:
-        rows = self._rows("SELECT chunk_id, shard FROM chunks")
+    def drop_unnamed(self) -> None:
+        """Remove shards that the catalogue does not name. Nobody else may be writing: :meth:`writing` does it first."""
+        rows = self.rows("SELECT chunk_id, shard FROM chunks")
+        if self.rows("SELECT 1 FROM shards WHERE shard NOT IN (SELECT shard FROM chunks) LIMIT 1"):
+            with self._transaction():
+                self._db.execute("DELETE FROM shards WHERE shard NOT IN (SELECT shard FROM chunks)")
         self._slots.keep_only({chunk_id for chunk_id, _ in rows}, {shard for _, shard in rows})
 
     def _insert_chunk(self, namespace: str, chunk: EncodedChunk, shard: str) -> None:
         text = zlib.compress(chunk.text.encode())
         slots, size = (len(chunk.slots), chunk.slots.nbytes) if chunk.slots else (0, 0)
         row = (chunk.chunk_id, namespace, text, chunk.tokens, slots, size, shard)
-        self._db.execute("INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        self._db.execute(f"INSERT INTO chunks ({_CHUNK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        self._insert_passages(chunk)
+
+    def _insert_passages(self, chunk: EncodedChunk) -> None:
         passages = [(chunk.chunk_id, vector.astype("<f4").tobytes()) for vector in chunk.embeddings]
         self._db.executemany("INSERT INTO passages (chunk_id, embedding) VALUES (?, ?)", passages)
+        seal_chunk(self._db, chunk.chunk_id)
+
+    def _name_shard(self, shard: str) -> None:
+        if shard:
+            self._db.execute("INSERT OR REPLACE INTO shards VALUES (?, ?)", (shard, self._slots.digest(shard)))
 
     def _insert_document(self, namespace: str, document: DocumentRecord) -> None:
-        key = self._db.execute(
-            "INSERT INTO documents (namespace, document_id, sha256, metadata, added_at) VALUES (?, ?, ?, ?, ?)",
-            (namespace, document.document_id, document.sha256, json.dumps(document.metadata), time.time()),
-        ).lastrowid
+        key = (
+            self._db.execute(
+                "INSERT INTO documents (namespace, document_id, sha256, metadata, added_at) VALUES (?, ?, ?, ?, ?)",
+                (namespace, document.document_id, document.sha256, json.dumps(document.metadata), time.time()),
+            ).lastrowid
+            or 0
+        )
         rows = [(key, i, chunk_id, *span) for i, (chunk_id, span) in enumerate(document.placements)]
         self._db.executemany("INSERT INTO placements VALUES (?, ?, ?, ?, ?)", rows)
+        seal_document(self._db, key)
 
     def _remove_document(self, namespace: str, document_id: str) -> list[str]:
         """Remove a document's row and placements; return the chunks it held, which may now be held by none."""
         where = "namespace = ? AND document_id = ?"
-        held = self._rows(
+        held = self.rows(
             f"SELECT chunk_id FROM placements JOIN documents USING (document) WHERE {where}", namespace, document_id
         )
         self._db.execute(f"DELETE FROM documents WHERE {where}", (namespace, document_id))
@@ -370,7 +373,7 @@ class MemoryBank:
 
     def stored_chunks(self, chunk_ids: Sequence[str]) -> set[str]:
         """Return those of ``chunk_ids`` that are stored, whether or not a document names them yet."""
-        return {c for c in chunk_ids if self._rows("SELECT 1 FROM chunks WHERE chunk_id = ?", c)}
+        return {c for c in chunk_ids if self.rows("SELECT 1 FROM chunks WHERE chunk_id = ?", c)}
 
     def document_hash(self, namespace: str, document_id: str, *, required: bool = False) -> str | None:
         """Return the SHA-256 of a document's text, or ``None`` where there is no such document.
@@ -378,7 +381,7 @@ class MemoryBank:
         Raises:
             BankError: there is none and one is ``required``.
         """
-        found = self._rows(
+        found = self.rows(
             "SELECT sha256 FROM documents WHERE namespace = ? AND document_id = ?", namespace, document_id
         )
         if not found and required:
@@ -389,7 +392,7 @@ class MemoryBank:
         """Return what was stored beside a document."""
         self.document_hash(namespace, document_id, required=True)
         query = "SELECT metadata FROM documents WHERE namespace = ? AND document_id = ?"
-        metadata: dict[str, object] = json.loads(self._rows(query, namespace, document_id)[0][0])
+        metadata: dict[str, object] = json.loads(self.rows(query, namespace, document_id)[0][0])
         return metadata
 
     def text(self, chunk_id: str) -> str:
@@ -416,7 +419,7 @@ class MemoryBank:
                 shard = moved
 
     def _chunk_column(self, column: str, chunk_id: str) -> Any:  # noqa: ANN401 - SQLite's own types
-        found = self._rows(f"SELECT {column} FROM chunks WHERE chunk_id = ?", chunk_id)
+        found = self.rows(f"SELECT {column} FROM chunks WHERE chunk_id = ?", chunk_id)
         if not found:
             raise BankError(f"chunk {chunk_id} is not in the bank: its document was deleted or replaced; ask again")
         return found[0][0]
@@ -429,7 +432,7 @@ class MemoryBank:
         """
         with self._lock:
             # data_version changes when another connection wrote, the counter when this one did.
-            version = (self._rows("PRAGMA data_version"), self._writes)
+            version = (self.rows("PRAGMA data_version"), self._writes)
             known = self._indexes.get(namespace)
             if known is None or known[0] != version:
                 known = (version, self._build_index(namespace))
@@ -437,7 +440,7 @@ class MemoryBank:
             return known[1]
 
     def _build_index(self, namespace: str) -> PassageIndex:
-        rows = self._rows(
+        rows = self.rows(
             "SELECT chunk_id, document_id, start, end, tokens, slots FROM placements JOIN documents USING (document) "
             "JOIN chunks USING (chunk_id) WHERE documents.namespace = ? ORDER BY document, ordinal",
             namespace,
@@ -449,7 +452,7 @@ class MemoryBank:
             # Text that stands in several places is read once, where it stands first.
             chunks.setdefault(chunk_id, StoredChunk(chunk_id, document_id, Span(start, end), tokens, slots))
         order = {chunk_id: row for row, chunk_id in enumerate(chunks)}
-        found = self._rows(
+        found = self.rows(
             "SELECT chunk_id, embedding FROM passages JOIN chunks USING (chunk_id) WHERE namespace = ? "
             "ORDER BY passage",
             namespace,
@@ -465,16 +468,16 @@ class MemoryBank:
 
     def summaries(self) -> list[NamespaceSummary]:
         """Return what each namespace holds, by name."""
-        rows = self._rows(
+        rows = self.rows(
             "SELECT namespace, COUNT(DISTINCT document), COUNT(DISTINCT chunk_id) FROM documents "
             "JOIN placements USING (document) GROUP BY namespace ORDER BY namespace"
         )
         sums = "SELECT SUM(tokens), SUM(slots), SUM(bytes) FROM chunks WHERE namespace = ?"
-        return [NamespaceSummary(n, d, c, *self._rows(sums, n)[0]) for n, d, c in rows]
+        return [NamespaceSummary(n, d, c, *self.rows(sums, n)[0]) for n, d, c in rows]
 
     def documents(self, namespace: str) -> list[tuple[str, int, int]]:
         """Return (document id, chunks, tokens) of each document of ``namespace``, in reading order."""
-        return self._rows(
+        return self.rows(
             "SELECT document_id, COUNT(*), SUM(tokens) FROM documents JOIN placements USING (document) "
             "JOIN chunks USING (chunk_id) WHERE documents.namespace = ? GROUP BY document ORDER BY document",
             namespace,
@@ -490,16 +493,60 @@ class MemoryBank:
             "SELECT chunk_id, namespace, text, tokens, slots FROM chunks ORDER BY chunk_id",
             "SELECT chunk_id, embedding FROM passages ORDER BY chunk_id, passage",
         ):
-            total.update(repr(self._rows(query)).encode())
-        for (chunk_id,) in self._rows("SELECT chunk_id FROM chunks WHERE slots > 0 ORDER BY chunk_id"):
+            total.update(repr(self.rows(query)).encode())
+        for (chunk_id,) in self.rows("SELECT chunk_id FROM chunks WHERE slots > 0 ORDER BY chunk_id"):
             slots = self.slots(chunk_id)
             for tensor in (slots.keys, slots.values, slots.positions):
                 total.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
         return total.hexdigest()
 
+    def shard_digest(self, shard: str) -> str:
+        """Return the SHA-256 of a shard as it is on disk.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        with self._guarded():
+            return self._slots.digest(shard)
+
+    def sealed(self, checksum_of: Callable[[sqlite3.Connection, _Key], str], key: _Key) -> str:
+        """Return what one of :mod:`core.catalogue`'s checksums is now."""
+        with self._lock, self._guarded():
+            return checksum_of(self._db, key)
+
+    def restore(self, chunks: Sequence[EncodedChunk]) -> None:
+        """Put slots and embeddings in the place of those that ``chunks``, which the bank holds, had.
+
+        Raises:
+            StorageError: the disk refused; the bank is as it was.
+        """
+        with self._guarded():
+            shard = self._slots.write({c.chunk_id: c.slots for c in chunks if c.slots is not None})
+            with self._transaction():
+                self._name_shard(shard)
+                for chunk in chunks:
+                    slots, size = (len(chunk.slots), chunk.slots.nbytes) if chunk.slots else (0, 0)
+                    self._db.execute("DELETE FROM passages WHERE chunk_id = ?", (chunk.chunk_id,))
+                    self._db.execute(
+                        "UPDATE chunks SET tokens = ?, slots = ?, bytes = ?, shard = ? WHERE chunk_id = ?",
+                        (chunk.tokens, slots, size, shard, chunk.chunk_id),
+                    )
+                    self._insert_passages(chunk)
+
+    def drop_documents(self, keys: Collection[int]) -> None:
+        """Remove documents by their rows in the catalogue, and every chunk that is then held by none."""
+        with self._guarded(), self._transaction():
+            self._db.executemany("DELETE FROM documents WHERE document = ?", [(key,) for key in keys])
+            self._db.execute("DELETE FROM chunks WHERE chunk_id NOT IN (SELECT chunk_id FROM placements)")
+
     # ---- SQLite ----
 
-    def _rows(self, query: str, *values: object) -> list[tuple]:  # type: ignore[type-arg]
+    def rows(self, query: str, *values: object) -> list[tuple]:  # type: ignore[type-arg]
+        """Return what a query finds in the catalogue, see :mod:`core.catalogue` for its tables.
+
+        Raises:
+            BankError: the catalogue is damaged or busy.
+        """
         with self._lock, self._guarded():
             return self._db.execute(query, values).fetchall()
 
@@ -530,6 +577,4 @@ class MemoryBank:
         except sqlite3.DatabaseError as error:
             raise BankError(f"bank {self.path} is damaged: {error}") from error
         except (OSError, SafetensorError) as error:
-            if isinstance(error, Timeout):
-                raise
             raise StorageError(f"bank {self.path} cannot be written or read: {error}; {advice}") from error

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 from .errors import BankError
 from .kv_cache import Slots
 
+SHARD_NAME = re.compile(r"[0-9a-f]{32}\.safetensors")
 _PARTS = ("keys", "values", "positions")
 
 
@@ -39,6 +41,10 @@ class MemorySlots:
         """Return the chunks whose slots are kept."""
         return set(self._slots)
 
+    def digest(self, shard: str) -> str:  # noqa: ARG002
+        """Return nothing: memory has no files to check."""
+        return ""
+
     def keep_only(self, chunk_ids: Collection[str], shards: Collection[str]) -> None:  # noqa: ARG002
         """Forget every chunk that is not named."""
         self._slots = {c: s for c, s in self._slots.items() if c in chunk_ids}
@@ -64,9 +70,9 @@ class ShardedSlots:
         scratch = target.with_suffix(".tmp")
         try:
             save_file(tensors, scratch, metadata={c: str(s.span) for c, s in slots.items()})
-            _sync(scratch)
+            sync(scratch)
             os.replace(scratch, target)
-            _sync(self._folder)
+            sync(self._folder)
         except BaseException:
             scratch.unlink(missing_ok=True)
             raise
@@ -78,7 +84,7 @@ class ShardedSlots:
         Raises:
             BankError: the shard is missing or damaged.
         """
-        file = self._folder / shard
+        file = self._file(shard)
         try:
             with safe_open(file, framework="pt") as tensors:
                 keys, values, positions = (tensors.get_tensor(f"{chunk_id}.{part}") for part in _PARTS)
@@ -93,12 +99,30 @@ class ShardedSlots:
         Raises:
             BankError: the shard is missing or damaged.
         """
-        file = self._folder / shard
+        file = self._file(shard)
         try:
             with safe_open(file, framework="pt") as tensors:
                 return set(tensors.metadata() or ())
         except (OSError, SafetensorError) as error:
             raise _damaged(file, error) from error
+
+    def digest(self, shard: str) -> str:
+        """Return the SHA-256 of a shard's bytes, nothing where there is no such file.
+
+        Raises:
+            BankError: the name is none that a shard can have.
+        """
+        file = self._file(shard)
+        if not file.is_file():
+            return ""
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    def _file(self, shard: str) -> Path:
+        # A catalogue of other hands could name any file of this machine.
+        if not SHARD_NAME.fullmatch(shard):
+            raise BankError(f"the bank at {self._folder.parent} is damaged: {shard!r} is no name of a shard")
+        return self._folder / shard
 
     def keep_only(self, chunk_ids: Collection[str], shards: Collection[str]) -> None:  # noqa: ARG002
         """Remove every shard that is not named: what an interrupted write or a deletion left behind."""
@@ -106,14 +130,15 @@ class ShardedSlots:
         for file in unnamed:
             file.unlink()
         if unnamed:
-            _sync(self._folder)  # or a power cut could bring them back
+            sync(self._folder)  # or a power cut could bring them back
 
 
 def _damaged(file: Path, error: Exception) -> BankError:
-    return BankError(f"shard {file} is missing or damaged ({error}): remove the bank and ingest again")
+    return BankError(f"shard {file} is missing or damaged ({error}): run 'compressed-memory repair --bank DIR'")
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Return once a file's bytes, or a folder's names, are safe on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

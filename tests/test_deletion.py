@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from core import slot_store
+from core.catalogue import CATALOGUE
 from core.errors import BankError, StorageError, UnknownNamespaceError
-from core.memory_bank import CATALOGUE, DocumentRecord, EncodedChunk, MemoryBank
+from core.memory_bank import DocumentRecord, EncodedChunk, MemoryBank
 from core.slot_store import MemorySlots, ShardedSlots
 
 from .test_memory_bank import FINGERPRINT, encoded, record

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from core.catalogue import CATALOGUE, checksum
 from core.chunking import Span, chunk_id
 from core.errors import BankError, BankMismatchError, StorageError, UnknownNamespaceError
 from core.kv_cache import Slots
-from core.memory_bank import CATALOGUE, DocumentRecord, EncodedChunk, Fingerprint, MemoryBank
+from core.memory_bank import DocumentRecord, EncodedChunk, Fingerprint, MemoryBank
 
 FINGERPRINT = Fingerprint(
     model="m", weights="w", chunk_tokens=64, ratio=4, placement="in_place", sink_tokens=4, embedder="e"
@@ -216,7 +217,7 @@ def test_a_bank_of_a_later_format_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "bank" / CATALOGUE) as database:
         database.execute("UPDATE meta SET value = '99' WHERE key = 'format'")
     database.close()
-    with pytest.raises(BankError, match="has format 99, this release reads 1"):
+    with pytest.raises(BankError, match="has format 99, this release reads 2"):
         MemoryBank(path=tmp_path / "bank")
 
 
@@ -240,7 +241,8 @@ def test_a_bank_that_keeps_text_only_has_no_slots(tmp_path: Path) -> None:
 def test_a_bank_made_before_text_only_ones_has_slots(tmp_path: Path) -> None:
     bank = MemoryBank(FINGERPRINT, tmp_path / "bank")
     old = FINGERPRINT.model_dump_json(exclude={"encode"})
-    bank._db.execute("UPDATE meta SET value = ? WHERE key = 'fingerprint'", (old,))
+    for key, value in (("fingerprint", old), ("checksum", checksum(old))):
+        bank._db.execute("UPDATE meta SET value = ? WHERE key = ?", (value, key))
     bank.close()
     again = MemoryBank(FINGERPRINT, tmp_path / "bank")
     assert again.fingerprint.encode is True
