@@ -1,0 +1,194 @@
+"""Answers from the same documents with the same small model: this package, and three of LlamaIndex's own engines.
+
+    python comparison.py --data squad.jsonl.gz hotpotqa.jsonl.gz --questions 50 --out results.jsonl
+
+Questions are taken spread over each file and put together until their paragraphs make ``--documents`` documents, over
+which each engine is built and asked those questions. LlamaIndex's engines read with CompressedMemoryLLM: the model of
+the bank as it comes, since its adapter is trained on other prompts. They find with the bank's embedding model and as
+many nodes as this package's gate may open. Results are appended as they come; run again, the script goes on.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import mean
+
+from llama_index.core import Document, SummaryIndex, VectorStoreIndex
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
+from llama_index.core.query_engine import RetrieverQueryEngine, SubQuestionQueryEngine
+from llama_index.core.question_gen import LLMQuestionGenerator
+from llama_index.core.question_gen.types import SubQuestion
+from llama_index.core.response_synthesizers import get_response_synthesizer
+from llama_index.core.tools import QueryEngineTool
+
+import core
+from core.evaluation.metrics import score_question
+from core.questions import Question, read_questions
+from llamaindex_compressed_memory import CompressedMemoryLLM, CompressedMemoryQueryEngine
+
+Answering = Callable[[str], tuple[str, int]]
+"""A question's answer and the tokens that it took, read and written."""
+
+TOP_K = core.RecallSettings().top_k
+
+
+class SameEmbedder(BaseEmbedding):
+    """The embedding model of the bank."""
+
+    embedder: object
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return self.embedder.embed(texts).tolist()
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        return self._get_text_embeddings([text])[0]
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        return self._get_text_embedding(query)
+
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        return self._get_query_embedding(query)
+
+
+class OrTheQuestion(LLMQuestionGenerator):
+    """Asks the question itself where what the model writes is no list of questions for a tool that there is."""
+
+    failed = 0
+
+    def generate(self, tools, query):
+        try:
+            asked = [sub for sub in super().generate(tools, query) if sub.tool_name == tools[0].name]
+        except (ValueError, TypeError):  # what its parser raises on text that is no such list
+            asked = []
+        type(self).failed += not asked
+        return asked or [SubQuestion(sub_question=query.query_str, tool_name=tools[0].name)]
+
+
+def blocks(data: Path, questions: int, documents: int) -> Iterator[tuple[list[Document], list[Question]]]:
+    """Put questions that share no paragraph together until they have so many documents."""
+    by_paragraph: dict[str, Question] = {}
+    for question in read_questions(data):
+        by_paragraph.setdefault(question.gold[0].document, question)
+    found = list(by_paragraph.values())
+    spread = found[:: max(1, len(found) // questions)][:questions]
+    held: dict[str, None] = {}
+    asked: list[Question] = []
+    for question in spread:
+        held.update(dict.fromkeys(paragraph.document for paragraph in question.paragraphs))
+        asked.append(question)
+        if len(held) >= documents or question is spread[-1]:
+            yield [Document(text=text, doc_id=f"document-{i}") for i, text in enumerate(held)], asked
+            held, asked = {}, []
+
+
+def systems(engine: core.Engine) -> dict[str, Callable[[list[Document]], Answering]]:
+    """Return by name what takes documents in and answers from them."""
+    counter = TokenCountingHandler(tokenizer=engine.backbone.encode)
+    counting = CallbackManager([counter])
+    llm = CompressedMemoryLLM(engine=engine, max_tokens=64, callback_manager=counting)
+    planner = CompressedMemoryLLM(engine=engine, max_tokens=128, callback_manager=counting)
+    embed_model = SameEmbedder(embedder=engine.embedder, model_name=engine.embedder.name)
+    # Its manager replaces that of its model.
+    synthesizer = get_response_synthesizer(llm=llm, use_async=False, callback_manager=counting)
+
+    def counted(query_engine) -> Answering:
+        def answer(question: str) -> tuple[str, int]:
+            counter.reset_counts()
+            text = str(query_engine.query(question))
+            return text, counter.total_llm_token_count
+
+        return answer
+
+    def vector(documents):
+        index = VectorStoreIndex.from_documents(documents, embed_model=embed_model)
+        return RetrieverQueryEngine(index.as_retriever(similarity_top_k=TOP_K), synthesizer)
+
+    def sub_questions(documents):
+        tool = QueryEngineTool.from_defaults(vector(documents), name="documents", description="Paragraphs of Wikipedia")
+        return SubQuestionQueryEngine(
+            OrTheQuestion.from_defaults(llm=planner), synthesizer, [tool], verbose=False, use_async=False
+        )
+
+    def compressed(documents) -> Answering:
+        memory = CompressedMemoryQueryEngine.from_documents(documents)
+
+        def answer(question: str) -> tuple[str, int]:
+            response = memory.query(question)
+            usage = response.metadata["usage"]
+            return str(response), usage["tokens_read"] + usage["slots_read"] + usage["tokens_written"]
+
+        return answer
+
+    return {
+        "VectorStoreIndex": lambda documents: counted(vector(documents)),
+        "SummaryIndex": lambda documents: counted(
+            RetrieverQueryEngine(SummaryIndex.from_documents(documents).as_retriever(), synthesizer)
+        ),
+        "SubQuestionQueryEngine": lambda documents: counted(sub_questions(documents)),
+        "CompressedMemoryQueryEngine": compressed,
+    }
+
+
+def table(records: list[dict]) -> Iterator[str]:
+    yield "| data | engine | questions | answer contained | F1 | tokens a question | seconds a question | to take in |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for data, system in dict.fromkeys((record["data"], record["system"]) for record in records):
+        rows = [record for record in records if (record["data"], record["system"]) == (data, system)]
+        held, f1, tokens, seconds, taken = (
+            mean(row[name] for row in rows) for name in ("contained", "f1", "tokens", "seconds", "taken")
+        )
+        yield (
+            f"| {data} | `{system}` | {len(rows)} | {held:.2f} | {f1:.2f} | {tokens:,.0f} | {seconds:.1f} "
+            f"| {taken:.1f} |"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", type=Path, nargs="+", required=True)
+    parser.add_argument("--questions", type=int, default=50, help="of each file")
+    parser.add_argument("--documents", type=int, default=20, help="that questions are asked about")
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+
+    engine = core.Engine.open()
+    records = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
+    done = {(record["data"], record["system"], record["id"]) for record in records}
+    for data in given.data:
+        for documents, questions in blocks(data, given.questions, given.documents):
+            for name, take_in in systems(engine).items():
+                asked = [question for question in questions if (data.stem, name, question.id) not in done]
+                if not asked:
+                    continue
+                # Of this process alone: with one thread these are seconds of an idle core.
+                start = time.process_time()
+                answer = take_in(documents)
+                taken = (time.process_time() - start) / len(questions)
+                for question in asked:
+                    start = time.process_time()
+                    text, tokens = answer(question.question)
+                    scores = score_question(text, question)
+                    record = {
+                        "data": data.stem,
+                        "system": name,
+                        "id": question.id,
+                        "contained": scores.sub_exact_match,
+                        "f1": scores.f1,
+                        "tokens": tokens,
+                        "seconds": time.process_time() - start,
+                        "taken": taken,
+                        "answer": text,
+                    }
+                    records.append(record)
+                    with given.out.open("a") as out:
+                        out.write(json.dumps(record) + "\n")
+                    print(f"\r{len(records)} answers", end="", flush=True)
+    print(f"\n{OrTheQuestion.failed} of this run's questions were not taken apart by the model\n")
+    print("\n".join(table(records)))
+
+
+if __name__ == "__main__":
+    main()
