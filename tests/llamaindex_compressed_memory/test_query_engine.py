@@ -65,7 +65,9 @@ def test_loop_keeps_ticking_during_aquery(engine, response):
 
 
 def test_nothing_opens(bank):
-    response = CompressedMemoryQueryEngine.from_bank(bank, settings=RecallSettings(threshold=1.0)).query(QUESTION)
+    response = CompressedMemoryQueryEngine.from_persist_dir(bank, settings=RecallSettings(threshold=1.0)).query(
+        QUESTION
+    )
     assert str(response)
     assert response.source_nodes == []
     assert response.metadata["working_memory"] == ""
@@ -92,7 +94,7 @@ def test_there_are_no_prompts_to_change(engine):
 
 def test_namespaces_that_hold_nothing(bank):
     with pytest.raises(UnknownNamespaceError, match="'nobody'"):
-        CompressedMemoryQueryEngine.from_bank(bank, namespace="nobody").query(QUESTION)
+        CompressedMemoryQueryEngine.from_persist_dir(bank, namespace="nobody").query(QUESTION)
 
 
 def test_inputs_that_cannot_be_used(engine, tmp_path):

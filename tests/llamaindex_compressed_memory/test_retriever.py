@@ -12,7 +12,7 @@ from .stored_texts import QUESTION, SETTINGS, check_node
 
 def test_retriever_gives_whole_chunks_likeliest_first(bank):
     every = RecallSettings(threshold=0.0, top_k=1)
-    retriever = CompressedMemoryQueryEngine.from_bank(bank, settings=every).as_retriever(similarity_top_k=10)
+    retriever = CompressedMemoryQueryEngine.from_persist_dir(bank, settings=every).as_retriever(similarity_top_k=10)
     nodes = retriever.retrieve(QUESTION)
     assert isinstance(retriever, CompressedMemoryRetriever)
     assert retriever.similarity_top_k == 10
@@ -37,7 +37,7 @@ def test_engine_and_retriever_agree_and_so_do_their_async_twins(engine):
 
 def test_namespace_that_holds_nothing(bank):
     with pytest.raises(UnknownNamespaceError, match="'nobody'"):
-        CompressedMemoryQueryEngine.from_bank(bank, namespace="nobody").as_retriever().retrieve(QUESTION)
+        CompressedMemoryQueryEngine.from_persist_dir(bank, namespace="nobody").as_retriever().retrieve(QUESTION)
 
 
 def test_inputs_that_cannot_be_used(engine):
