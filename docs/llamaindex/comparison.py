@@ -84,12 +84,12 @@ def blocks(data: Path, questions: int, documents: int) -> Iterator[tuple[list[Do
             held, asked = {}, []
 
 
-def systems(engine: core.Engine) -> dict[str, Callable[[list[Document]], Answering]]:
+def systems(engine: core.Engine, tokens: int) -> dict[str, Callable[[list[Document]], Answering]]:
     """Return by name what takes documents in and answers from them."""
     counter = TokenCountingHandler(tokenizer=engine.backbone.encode)
     counting = CallbackManager([counter])
-    llm = CompressedMemoryLLM(engine=engine, max_tokens=64, callback_manager=counting)
-    planner = CompressedMemoryLLM(engine=engine, max_tokens=128, callback_manager=counting)
+    llm = CompressedMemoryLLM(engine=engine, max_tokens=tokens, callback_manager=counting)
+    planner = CompressedMemoryLLM(engine=engine, max_tokens=2 * tokens, callback_manager=counting)
     embed_model = SameEmbedder(embedder=engine.embedder, model_name=engine.embedder.name)
     # Its manager replaces that of its model.
     synthesizer = get_response_synthesizer(llm=llm, use_async=False, callback_manager=counting)
@@ -151,6 +151,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--questions", type=int, default=50, help="of each file")
     parser.add_argument("--documents", type=int, default=20, help="that questions are asked about")
+    parser.add_argument("--tokens", type=int, default=64, help="most that an answer of LlamaIndex's engines may have")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
 
@@ -159,7 +160,7 @@ def main() -> None:
     done = {(record["data"], record["system"], record["id"]) for record in records}
     for data in given.data:
         for documents, questions in blocks(data, given.questions, given.documents):
-            for name, take_in in systems(engine).items():
+            for name, take_in in systems(engine, given.tokens).items():
                 asked = [question for question in questions if (data.stem, name, question.id) not in done]
                 if not asked:
                     continue
