@@ -4,12 +4,15 @@
 
 Questions are taken spread over each file and put together until their paragraphs make ``--documents`` documents, over
 which each engine is built and asked those questions. LlamaIndex's engines read with CompressedMemoryLLM: the model of
-the bank as it comes, since its adapter is trained on other prompts. They find with the bank's embedding model and as
-many nodes as this package's gate may open. Results are appended as they come; run again, the script goes on.
+the bank as it comes, since its adapter is trained on other prompts. To tell what the adapter adds from what the memory
+adds, the vector index is also read with the adapter, in the words that it is trained on or near. They find with the
+bank's embedding model and as many nodes as this package's gate may open. Results are appended as they come; run again,
+the script goes on.
 """
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +20,9 @@ from statistics import mean
 
 from llama_index.core import Document, SummaryIndex, VectorStoreIndex
 from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
+from llama_index.core.prompts import ChatPromptTemplate
 from llama_index.core.query_engine import RetrieverQueryEngine, SubQuestionQueryEngine
 from llama_index.core.question_gen import LLMQuestionGenerator
 from llama_index.core.question_gen.types import SubQuestion
@@ -26,6 +31,7 @@ from llama_index.core.tools import QueryEngineTool
 
 import core
 from core.evaluation.metrics import score_question
+from core.evaluation.systems.passage_reader import reading_prompt
 from core.questions import Question, read_questions
 from llamaindex_compressed_memory import CompressedMemoryLLM, CompressedMemoryQueryEngine
 
@@ -94,15 +100,23 @@ def systems(engine: core.Engine, tokens: int) -> dict[str, Callable[[list[Docume
     # Its manager replaces that of its model.
     synthesizer = get_response_synthesizer(llm=llm, use_async=False, callback_manager=counting)
 
+    trained = CompressedMemoryLLM(engine=engine, adapter=True, max_tokens=tokens, callback_manager=counting)
+    asked = reading_prompt("{query_str}", "{context_str}")
+    template = ChatPromptTemplate([ChatMessage(asked.system, role="system"), ChatMessage(asked.user, role="user")])
+    trained_synthesizer = get_response_synthesizer(
+        llm=trained, use_async=False, callback_manager=counting, text_qa_template=template
+    )
+
     def counted(query_engine) -> Answering:
         def answer(question: str) -> tuple[str, int]:
             counter.reset_counts()
             text = str(query_engine.query(question))
-            return text, counter.total_llm_token_count
+            # Trained replies have tags, which LlamaIndex's engines cannot begin for them: no part of the answer.
+            return re.sub(r"</?\w+>", "", text).strip(), counter.total_llm_token_count
 
         return answer
 
-    def vector(documents):
+    def vector(documents, synthesizer=synthesizer):
         index = VectorStoreIndex.from_documents(documents, embed_model=embed_model)
         return RetrieverQueryEngine(index.as_retriever(similarity_top_k=TOP_K), synthesizer)
 
@@ -124,6 +138,7 @@ def systems(engine: core.Engine, tokens: int) -> dict[str, Callable[[list[Docume
 
     return {
         "VectorStoreIndex": lambda documents: counted(vector(documents)),
+        "VectorStoreIndex, adapter": lambda documents: counted(vector(documents, trained_synthesizer)),
         "SummaryIndex": lambda documents: counted(
             RetrieverQueryEngine(SummaryIndex.from_documents(documents).as_retriever(), synthesizer)
         ),

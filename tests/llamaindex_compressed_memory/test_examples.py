@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from core import Engine
 from core.training.sample_data import write_sample
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "llamaindex"
@@ -57,7 +58,7 @@ def test_a_comparison_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys):
     done = [
         {"data": data.stem, "system": system, "id": questions[0].id}
         | dict.fromkeys(("contained", "f1", "tokens", "seconds", "taken"), 0.25)
-        for system in ("VectorStoreIndex", "SummaryIndex", "SubQuestionQueryEngine", "CompressedMemoryQueryEngine")
+        for system in namespace["systems"](Engine.open(), 8)
     ]
     out = tmp_path / "results.jsonl"
     out.write_text("".join(namespace["json"].dumps(record) + "\n" for record in done))
@@ -65,6 +66,6 @@ def test_a_comparison_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys):
         sys, "argv", ["comparison.py", "--data", str(data), *ARGUMENTS["comparison.py"][2:-1], str(out)]
     )
     namespace["main"]()
-    assert len(out.read_text().splitlines()) == 4
-    assert capsys.readouterr().out.count("| 0.25 | 0.25 |") == 4
+    assert len(out.read_text().splitlines()) == len(done) == 5
+    assert capsys.readouterr().out.count("| 0.25 | 0.25 |") == 5
     assert documents
