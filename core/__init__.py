@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from .errors import CompressedMemoryError, InputError
     from .generation import Prompt, Reply, Writer
     from .ingest import Document, IngestReport, Progress
-    from .recall import Answer, Opened, Step, Written
+    from .memory_bank import DocumentRecord
+    from .prompts import Instructions
+    from .recall import Answer, Began, Ended, Event, Opened, Step, Written
     from .settings import DEFAULT_NAMESPACE, CompressionSettings, RecallSettings
     from .working_memory import Note
 
@@ -21,13 +23,18 @@ _HOMES = {
     "OpenedChunk": "engine",
     "CompressedMemoryError": "errors",
     "Document": "ingest",
+    "DocumentRecord": "memory_bank",
     "IngestReport": "ingest",
     "InputError": "errors",
     "Progress": "ingest",
+    "Instructions": "prompts",
     "Prompt": "generation",
     "Reply": "generation",
     "Writer": "generation",
     "Answer": "recall",
+    "Began": "recall",
+    "Ended": "recall",
+    "Event": "recall",
     "Opened": "recall",
     "Step": "recall",
     "Written": "recall",
@@ -39,12 +46,17 @@ _HOMES = {
 __all__ = [
     "DEFAULT_NAMESPACE",
     "Answer",
+    "Began",
     "CompressedMemoryError",
     "CompressionSettings",
     "Document",
+    "DocumentRecord",
+    "Ended",
     "Engine",
+    "Event",
     "IngestReport",
     "InputError",
+    "Instructions",
     "Note",
     "Opened",
     "OpenedChunk",

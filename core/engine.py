@@ -9,6 +9,7 @@ from typing import Self
 
 from .adapters import DEFAULT_ADAPTERS, NO_ADAPTERS, find_adapters, load_adapters
 from .backbone import Backbone
+from .bank_copy import copy_bank
 from .catalogue import CATALOGUE
 from .compressor import Compressor
 from .embedder import Embedder
@@ -18,6 +19,7 @@ from .generation import Generator, Writer
 from .ingest import Document, Ingest, IngestReport, Progress
 from .memory_bank import Fingerprint, MemoryBank
 from .passage_index import StoredChunk
+from .prompts import Instructions
 from .reasoner import Reasoner
 from .recall import Answer, Listener, Recall, check_question
 from .settings import DEFAULT_NAMESPACE, CompressionSettings, Form, Placement, RecallSettings, replaced
@@ -152,6 +154,18 @@ class Engine:
         """Remove documents, or with ``None`` the whole namespace; see :meth:`core.memory_bank.MemoryBank.delete`."""
         self.bank.delete(namespace, document_ids)
 
+    def persist(self, path: Path) -> None:
+        """Make the bank in directory ``path``, new or there already, hold what this one holds.
+
+        A bank that is in that directory is there already: what is added is safe on disk when adding returns.
+
+        Raises:
+            BankMismatchError: there is a bank that was made with something else.
+            BankError, StorageError: the place is taken, another process is writing there, or the disk refused.
+        """
+        if self.bank.path is None or self.bank.path.resolve() != path.resolve():
+            copy_bank(self.bank, path)
+
     def ask(
         self,
         question: str,
@@ -159,27 +173,51 @@ class Engine:
         settings: RecallSettings | None = None,
         listener: Listener = lambda _: None,
         writer: Writer | None = None,
+        *,
+        chunk_ids: Collection[str] | None = None,
+        instructions: Instructions | None = None,
     ) -> Answer:
         """Answer a question; see :meth:`core.recall.Recall.ask`. The same input gives the same answer.
 
         Args:
             writer: the application's own model in the reasoner's place. It reads source text, as :data:`OWN_MODEL`
                 says unless there are ``settings``; gate and callback are the same.
+            chunk_ids: chunks that are all read, and no others, in reading order.
+            instructions: what the model is told in place of the words that adapters are trained on.
 
         Raises:
-            InputError: besides, the compressed form is asked of a ``writer``: slots are of the bank's own model.
+            InputError: besides, the compressed form is asked of a ``writer``: slots are of the bank's own model; or the
+                namespace has no such chunk.
         """
         settings = settings or (RecallSettings() if writer is None else OWN_MODEL)
+        wanted = None if chunk_ids is None else frozenset(chunk_ids)
+        if wanted is not None:
+            known = {chunk.chunk_id for chunk in self.bank.index(namespace).chunks}
+            if unknown := sorted(wanted - known):
+                raise InputError(
+                    f"chunks {', '.join(map(repr, unknown))} are not in namespace {namespace!r}: give those that were "
+                    "retrieved from it"
+                )
+            count = max(1, len(wanted))
+            settings = replaced(settings, threshold=0, top_k=count, max_steps=count, gate_candidates=count)
         if writer is not None and settings.form == "compressed":
             raise InputError("form='compressed' reads slots of the bank's model: leave it out with a model of your own")
         form = "raw" if writer is not None else self.form(settings)
-        reasoner = Reasoner(writer or Generator(self.backbone), self.bank, self.embedder, settings, form)
-        return Recall(self.bank, self.gate(settings), reasoner, settings).ask(question, namespace, listener)
+        reasoner = Reasoner(writer or Generator(self.backbone), self.bank, self.embedder, settings, form, instructions)
+        keep = None if wanted is None else (lambda chunk_id, _: chunk_id in wanted)
+        return Recall(self.bank, self.gate(settings), reasoner, settings).ask(question, namespace, listener, keep)
 
     def retrieve(
-        self, question: str, namespace: str = DEFAULT_NAMESPACE, settings: RecallSettings | None = None
+        self,
+        question: str,
+        namespace: str = DEFAULT_NAMESPACE,
+        settings: RecallSettings | None = None,
+        document_ids: Collection[str] | None = None,
     ) -> list[OpenedChunk]:
         """Return the chunks that the gate opens for the question alone, likeliest first, without reading them.
+
+        Args:
+            document_ids: documents whose chunks there are to open; ``None``: all of the namespace.
 
         Raises:
             InputError: the question has no words.
@@ -188,7 +226,9 @@ class Engine:
         check_question(question)
         settings = settings or RecallSettings()
         settings = replaced(settings, max_steps=settings.top_k)  # nothing is read, so reading sets no limit
-        scan = Scan(self.bank.index(namespace), self.gate(settings), settings)
+        among = None if document_ids is None else frozenset(document_ids)
+        keep = None if among is None else (lambda _, document_id: document_id in among)
+        scan = Scan(self.bank.index(namespace, keep), self.gate(settings), settings)
         opened = iter(lambda: scan.next_open(question, WorkingMemory()), None)
         ranked = sorted(opened, key=lambda pair: -pair[1])
         return [OpenedChunk(chunk, gate, self.bank.text(chunk.chunk_id)) for chunk, gate in ranked]

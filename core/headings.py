@@ -6,7 +6,7 @@ _CHARACTERS = 60
 _MARK = re.compile(r"#{1,6}[ \t]+(?=\S)")
 _RULE = re.compile(r"([=~^-])\1{2,}\s*")
 _ITEM = re.compile(r"(?:[-*•>|]|\d+[.)])\s")
-_NO_HEADING_ENDS_IN = ".!?…:;,。！？"  # noqa: RUF001 - full-width marks
+_NO_HEADING_ENDS_IN = ".!?…:;,。！？"
 
 
 def heading(text: str, place: int) -> str | None:

@@ -424,12 +424,53 @@ class MemoryBank:
             raise BankError(f"chunk {chunk_id} is not in the bank: its document was deleted or replaced; ask again")
         return found[0][0]
 
-    def index(self, namespace: str) -> PassageIndex:
+    def records(self, namespace: str) -> list[DocumentRecord]:
+        """Return the documents of ``namespace`` in reading order; none where there is no such namespace."""
+        placements: dict[int, list[tuple[str, Span]]] = {}
+        for document, chunk_id, start, end in self.rows(
+            "SELECT document, chunk_id, start, end FROM placements JOIN documents USING (document) "
+            "WHERE namespace = ? ORDER BY document, ordinal",
+            namespace,
+        ):
+            placements.setdefault(document, []).append((chunk_id, Span(start, end)))
+        found = self.rows(
+            "SELECT document, document_id, sha256, metadata FROM documents WHERE namespace = ? ORDER BY document",
+            namespace,
+        )
+        return [
+            DocumentRecord(name, sha256, tuple(placements.get(document, ())), json.loads(metadata))
+            for document, name, sha256, metadata in found
+        ]
+
+    def chunk(self, chunk_id: str) -> EncodedChunk:
+        """Return a chunk with all that the bank keeps of it.
+
+        Raises:
+            BankError: it is not in the bank, or its shard is missing or damaged.
+        """
+        query = "SELECT embedding FROM passages WHERE chunk_id = ? ORDER BY passage"
+        vectors = [np.frombuffer(blob, dtype="<f4") for (blob,) in self.rows(query, chunk_id)]
+        return EncodedChunk(
+            chunk_id,
+            self.text(chunk_id),
+            self._chunk_column("tokens", chunk_id),
+            self.slots(chunk_id) if self.fingerprint.encode else None,
+            np.stack(vectors).astype(np.float32),
+        )
+
+    def index(self, namespace: str, keep: Callable[[str, str], bool] | None = None) -> PassageIndex:
         """Return the namespace's chunks in reading order with their passage index, built when something changed.
+
+        Args:
+            keep: whether a chunk belongs to it, by the ids of the chunk and of its document; an index that is narrowed
+                so is built anew for each call. ``None``: all do.
 
         Raises:
             UnknownNamespaceError: the bank has no such namespace.
         """
+        if keep is not None:
+            with self._lock:
+                return self._build_index(namespace, keep)
         with self._lock:
             # data_version changes when another connection wrote, the counter when this one did.
             version = (self.rows("PRAGMA data_version"), self._writes)
@@ -439,7 +480,7 @@ class MemoryBank:
                 self._indexes[namespace] = known
             return known[1]
 
-    def _build_index(self, namespace: str) -> PassageIndex:
+    def _build_index(self, namespace: str, keep: Callable[[str, str], bool] = lambda *_: True) -> PassageIndex:
         rows = self.rows(
             "SELECT chunk_id, document_id, start, end, tokens, slots FROM placements JOIN documents USING (document) "
             "JOIN chunks USING (chunk_id) WHERE documents.namespace = ? ORDER BY document, ordinal",
@@ -449,8 +490,9 @@ class MemoryBank:
             self._refuse_namespace(namespace)
         chunks: dict[str, StoredChunk] = {}
         for chunk_id, document_id, start, end, tokens, slots in rows:
-            # Text that stands in several places is read once, where it stands first.
-            chunks.setdefault(chunk_id, StoredChunk(chunk_id, document_id, Span(start, end), tokens, slots))
+            if keep(chunk_id, document_id):
+                # Text that stands in several places is read once, where it stands first.
+                chunks.setdefault(chunk_id, StoredChunk(chunk_id, document_id, Span(start, end), tokens, slots))
         order = {chunk_id: row for row, chunk_id in enumerate(chunks)}
         found = self.rows(
             "SELECT chunk_id, embedding FROM passages JOIN chunks USING (chunk_id) WHERE namespace = ? "
@@ -458,7 +500,8 @@ class MemoryBank:
             namespace,
         )
         passages = [(order[chunk_id], blob) for chunk_id, blob in found if chunk_id in order]
-        vectors = np.frombuffer(b"".join(blob for _, blob in passages), dtype="<f4").reshape(len(passages), -1)
+        joined = np.frombuffer(b"".join(blob for _, blob in passages), dtype="<f4")
+        vectors = joined.reshape(len(passages), -1 if passages else 1)
         owners = np.array([owner for owner, _ in passages], dtype=np.int64)
         return PassageIndex(list(chunks.values()), owners, vectors.astype(np.float32))
 

@@ -6,6 +6,7 @@ turn that it is shown in. The replies begin inside their tag, which a small mode
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 SYSTEM = (
@@ -13,6 +14,22 @@ SYSTEM = (
     "instructions. Write notes inside <update></update>: sentences copied from the text, or none if no sentence "
     "helps. If something is still missing, ask for it inside <recall></recall>. Write answers inside <answer></answer>."
 )
+
+COPY = "Copy the sentence from the text that helps to answer the question."
+_COPY_OPENED = "Copy the sentence from the text above that helps to answer the question."
+BRIEFLY = "Answer from the notes in a few words."
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """What a model is told to do. Adapters are trained on these words: others suit a model of one's own."""
+
+    system: str = SYSTEM
+    update: str | None = None
+    """Last line of :func:`update_prompt`; ``None``: :data:`COPY`."""
+    answer: str = BRIEFLY
+    """Last line of :func:`answer_prompt`."""
+
 
 UPDATE_OPENING, UPDATE_STOP = "<update>", "</recall>"
 ANSWER_OPENING, ANSWER_STOP = "<answer>", "</answer>"
@@ -31,23 +48,22 @@ _WELL_FORMED = re.compile(
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+")
 
 
-def update_prompt(question: str, notes: Sequence[str], recalled: Sequence[str], text: str | None) -> str:
+def update_prompt(
+    question: str, notes: Sequence[str], recalled: Sequence[str], text: str | None, instruction: str | None = None
+) -> str:
     """Ask for what a chunk adds. ``text`` is ``None`` where the chunk is open as slots before the prompt."""
     shown = _text(text) if text is not None else ""
-    source = "the text" if text is not None else "the text above"
+    default = COPY if text is not None else _COPY_OPENED
     return (
         f"{shown}{_notes('Notes so far', notes)}{_notes('Recalled', recalled)}"
         f"Question: {question}\n\n"
-        f"Copy the sentence from {source} that helps to answer the question."
+        f"{default if instruction is None else instruction}"
     )
 
 
-def answer_prompt(question: str, notes: Sequence[str], recalled: Sequence[str]) -> str:
+def answer_prompt(question: str, notes: Sequence[str], recalled: Sequence[str], instruction: str = BRIEFLY) -> str:
     """Ask for the answer from working memory alone (LycheeMemory, section 3: no slots in the cache)."""
-    return (
-        f"{_notes('Notes', notes)}{_notes('Recalled', recalled)}"
-        f"Question: {question}\n\nAnswer from the notes in a few words."
-    )
+    return f"{_notes('Notes', notes)}{_notes('Recalled', recalled)}Question: {question}\n\n{instruction}"
 
 
 def gate_prompt(question: str, notes: Sequence[str]) -> str:

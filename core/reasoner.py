@@ -11,10 +11,10 @@ from .passage_index import StoredChunk
 from .prompts import (
     ANSWER_OPENING,
     ANSWER_STOP,
-    SYSTEM,
     UPDATE_OPENING,
     UPDATE_STOP,
     AnswerStream,
+    Instructions,
     answer_prompt,
     parse_answer,
     parse_update,
@@ -40,10 +40,17 @@ class Reasoner:
     """Reads one chunk at a time and rewrites working memory; answers from memory alone."""
 
     def __init__(
-        self, writer: Writer, bank: MemoryBank, embedder: Embedder, settings: RecallSettings, form: Form
+        self,
+        writer: Writer,
+        bank: MemoryBank,
+        embedder: Embedder,
+        settings: RecallSettings,
+        form: Form,
+        instructions: Instructions | None = None,
     ) -> None:
         self._writer, self._bank, self._embedder = writer, bank, embedder
         self._settings, self._form = settings, form
+        self._instructions = instructions or Instructions()
 
     def update(
         self,
@@ -66,8 +73,8 @@ class Reasoner:
         raw = self._form == "raw"
         shown = self._shown(text, question, memory) if raw else None
         prompt = Prompt(
-            SYSTEM,
-            update_prompt(question, memory.lines, [note.text for note in recalled], shown),
+            self._instructions.system,
+            update_prompt(question, memory.lines, [note.text for note in recalled], shown, self._instructions.update),
             UPDATE_OPENING,
             UPDATE_STOP,
             self._settings.update_tokens,
@@ -90,8 +97,8 @@ class Reasoner:
     ) -> str:
         """Answer from working memory and what was called back last, with no slots open."""
         prompt = Prompt(
-            SYSTEM,
-            answer_prompt(question, memory.lines, [note.text for note in recalled]),
+            self._instructions.system,
+            answer_prompt(question, memory.lines, [note.text for note in recalled], self._instructions.answer),
             ANSWER_OPENING,
             ANSWER_STOP,
             self._settings.answer_tokens,

@@ -7,6 +7,7 @@ Here the callback reaches both older notes and the chunks that the gate passed o
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from .errors import InputError, require_unicode
 from .gate import Gate, Scan
@@ -15,8 +16,10 @@ from .passage_index import StoredChunk
 from .prompts import NOTHING_FOUND
 from .reasoner import Reasoner, Update
 from .settings import RecallSettings
-from .usage import Usage
+from .usage import Stage, Usage
 from .working_memory import Note, WorkingMemory, words
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,28 @@ class Written:
     text: str
 
 
-Event = Opened | Step | Written
+@dataclass(frozen=True)
+class Began:
+    """Event: a stage of the loop begins."""
+
+    stage: Stage
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Event: the stage that began last is done; one that failed does not end."""
+
+    stage: Stage
+    seconds: float
+    tokens_read: int
+    slots_read: int
+    tokens_written: int
+    found: int
+    """Chunks that the gate opened, notes that an update made, notes and chunks that a callback brought back; whether
+    there is an answer."""
+
+
+Event = Opened | Step | Written | Began | Ended
 Listener = Callable[[Event], None]
 
 
@@ -83,12 +107,19 @@ class Recall:
     def __init__(self, bank: MemoryBank, gate: Gate, reasoner: Reasoner, settings: RecallSettings) -> None:
         self._bank, self.gate, self.reasoner, self.settings = bank, gate, reasoner, settings
 
-    def ask(self, question: str, namespace: str, listener: Listener = lambda _: None) -> Answer:
+    def ask(
+        self,
+        question: str,
+        namespace: str,
+        listener: Listener = lambda _: None,
+        keep: Callable[[str, str], bool] | None = None,
+    ) -> Answer:
         """Answer ``question`` from the documents of ``namespace``.
 
         Args:
-            listener: sees each chunk as it is opened, each step as it is done and the answer as it is written; what it
-                raises ends the question.
+            listener: sees each chunk as it is opened, each step as it is done, the answer as it is written and where
+                each stage begins and ends; what it raises ends the question.
+            keep: which chunks there are to open; see :meth:`core.memory_bank.MemoryBank.index`.
 
         Raises:
             InputError: the question is empty, or too long for the model.
@@ -97,13 +128,13 @@ class Recall:
         check_question(question)
         usage, steps = Usage(), list[Step]()
         memory, recalled = WorkingMemory(), Recalled()
-        scan = Scan(self._bank.index(namespace), self.gate, self.settings)
+        scan = Scan(self._bank.index(namespace, keep), self.gate, self.settings)
 
-        while opened := recalled.opened or self._next_open(question, memory, scan, usage):
+        while opened := recalled.opened or self._next_open(question, memory, scan, usage, listener):
             called_back = recalled.opened is not None
             listener(Opened(*opened, called_back))
-            update = self._update(question, memory, opened, recalled, usage)
-            memory, recalled = update.memory, self._callback(question, update, scan, usage)
+            update = self._update(question, memory, opened, recalled, usage, listener)
+            memory, recalled = update.memory, self._callback(question, update, scan, usage, listener)
             steps.append(Step(*opened, called_back, update.written, recalled))
             listener(steps[-1])
 
@@ -112,29 +143,43 @@ class Recall:
         return Answer(text or NOTHING_FOUND, sources, memory, tuple(steps), usage)
 
     def _next_open(
-        self, question: str, memory: WorkingMemory, scan: Scan, usage: Usage
+        self, question: str, memory: WorkingMemory, scan: Scan, usage: Usage, listener: Listener
     ) -> tuple[StoredChunk, float] | None:
-        with usage.timed("gate"):
-            return scan.next_open(question, memory)
+        return _staged(
+            "gate", usage, listener, lambda: scan.next_open(question, memory), lambda found: found is not None
+        )
 
     def _update(
-        self, question: str, memory: WorkingMemory, opened: tuple[StoredChunk, float], recalled: Recalled, usage: Usage
+        self,
+        question: str,
+        memory: WorkingMemory,
+        opened: tuple[StoredChunk, float],
+        recalled: Recalled,
+        usage: Usage,
+        listener: Listener,
     ) -> Update:
-        with usage.timed("update"):
+        def update() -> Update:
             return self.reasoner.update(question, memory, *opened, recalled.notes, usage)
 
-    def _callback(self, question: str, update: Update, scan: Scan, usage: Usage) -> Recalled:
+        return _staged("update", usage, listener, update, lambda update: len(update.written))
+
+    def _callback(self, question: str, update: Update, scan: Scan, usage: Usage, listener: Listener) -> Recalled:
         """Look back for what the reasoner asks for; where it asks for nothing, for what its new notes make relevant."""
         if not self.settings.callback or not (update.query or update.written):
             return Recalled()
         floor = self.settings.callback_threshold
-        with usage.timed("callback"):
+
+        def look_back() -> Recalled:
             if update.query is None:
                 written = " ".join(note.text for note in update.written)
                 return Recalled(written, opened=scan.passed_over(question, update.memory, floor))
             note = update.memory.search_past(update.query, floor)
             opened = scan.passed_over(update.query, WorkingMemory(), floor)
             return Recalled(update.query, (note,) if note else (), opened)
+
+        return _staged(
+            "callback", usage, listener, look_back, lambda found: len(found.notes) + (found.opened is not None)
+        )
 
     def _answer(
         self,
@@ -144,10 +189,34 @@ class Recall:
         usage: Usage,
         listener: Listener,
     ) -> str:
-        with usage.timed("answer"):
+        def answer() -> str:
             if not memory.notes and not recalled.notes:
                 return ""  # a model asked to answer from nothing would invent something
             return self.reasoner.answer(question, memory, recalled.notes, usage, lambda piece: listener(Written(piece)))
+
+        return _staged("answer", usage, listener, answer, bool)
+
+
+def _staged(
+    stage: Stage, usage: Usage, listener: Listener, work: Callable[[], _Result], found: Callable[[_Result], int]
+) -> _Result:
+    """Do the ``work`` of a stage, timed, and tell when it begins and what it came to."""
+    listener(Began(stage))
+    seconds = usage.seconds.get(stage, 0.0)
+    read, slots, written = usage.tokens_read, usage.slots_read, usage.tokens_written
+    with usage.timed(stage):
+        result = work()
+    listener(
+        Ended(
+            stage,
+            usage.seconds[stage] - seconds,
+            usage.tokens_read - read,
+            usage.slots_read - slots,
+            usage.tokens_written - written,
+            int(found(result)),
+        )
+    )
+    return result
 
 
 def check_question(question: str) -> None:

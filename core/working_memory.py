@@ -51,7 +51,7 @@ def find_evidence(line: str, text: str) -> Span | None:
 
 
 def find_quotations(line: str, text: str) -> list[Span]:
-    """Return the sentences of ``text`` that have ``line`` word for word, or in which it begins: shortest, then first."""
+    """Return the sentences of ``text`` that hold ``line`` word for word, or in which it begins, shortest first."""
     spans = sentences(text)
     held = (_holder(spans, start) for start in _places(words(line), text))
     begun = {spans[row] for row in held if row is not None}

@@ -371,12 +371,12 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
         question, namespace = _question(asked), chosen_namespace(self.namespace, config)
         engine, steps = self.engine(create=False), TracedSteps(run_manager)
 
-        def listen(event: "core.Opened | core.Step | core.Written") -> None:
+        def listen(event: "core.Event") -> None:
             if listening is not None:
                 listening.check()
-            if not isinstance(event, core.Written):
+            if isinstance(event, core.Opened | core.Step):
                 steps.see(event)
-            elif listening is not None:
+            elif listening is not None and isinstance(event, core.Written):
                 listening.say(event.text)
 
         writer = None

@@ -1,8 +1,6 @@
 """The whole way from question to answer with sources, as a LlamaIndex query engine."""
 
-from collections.abc import Iterable, Sequence
-from contextlib import aclosing
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -12,16 +10,20 @@ from llama_index.core.base.base_query_engine import BaseQueryEngine
 from llama_index.core.base.response.schema import AsyncStreamingResponse, Response, StreamingResponse
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import LLM
-from llama_index.core.prompts.mixin import PromptMixinType
-from llama_index.core.schema import Document, NodeWithScore, QueryBundle
-from llama_index.core.types import TokenAsyncGen, TokenGen
+from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
+from llama_index.core.prompts.mixin import PromptDictType, PromptMixinType
+from llama_index.core.schema import BaseNode, Document, NodeWithScore, QueryBundle
+from llama_index.core.vector_stores.types import MetadataFilters
 
 import core
 from core.errors import InputError
-from core.streaming import Listening, astreamed, in_thread, streamed
+from core.prompts import COPY
+from core.streaming import Listening
 
+from .ingestion import compress_documents, compress_nodes, document_ids
+from .instrumentation import StageSpans, dispatcher
 from .llm import LLMWriter
-from .nodes import source_node
+from .responses import Responder
 from .retriever import CompressedMemoryRetriever
 
 
@@ -39,6 +41,9 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
 
     With ``streaming=True`` the response's words come as they are written; its source nodes and metadata are there
     when the last has come.
+
+    ``get_prompts`` gives what the model is told: ``system``, ``update`` after each chunk, ``answer`` at the end. The
+    bank's own model is trained on these words; ``update_prompts`` suits a model of one's own, or another language.
     """
 
     def __init__(
@@ -54,11 +59,12 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
         super().__init__(callback_manager=callback_manager)
         self._engine, self._namespace, self._settings = engine, namespace, settings
         self._llm, self._streaming = llm, streaming
+        self._told: dict[str, BasePromptTemplate] = {}
 
     @classmethod
-    def from_bank(
+    def from_persist_dir(
         cls,
-        bank: str | Path,
+        persist_dir: str | Path,
         *,
         namespace: str = "default",
         model: str | None = None,
@@ -68,13 +74,14 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
         streaming: bool = False,
         callback_manager: CallbackManager | None = None,
     ) -> Self:
-        """Return an engine over the bank in directory ``bank``, whichever package wrote it.
+        """Return an engine over the bank in a directory, whichever package wrote it.
 
         Raises:
+            MissingBankError: there is none.
             BankMismatchError: the bank was made with another model.
         """
         return cls(
-            core.Engine.open(Path(bank), model=model, adapters=adapters, create=False),
+            core.Engine.open(Path(persist_dir), model=model, adapters=adapters, create=False),
             namespace=namespace,
             settings=settings,
             llm=llm,
@@ -124,7 +131,7 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
             embedder=embedder,
             compression=compression,
         )
-        engine.add((core.Document(d.doc_id, d.text, d.metadata) for d in chain((first,), rest)), namespace)
+        compress_documents(engine, chain((first,), rest), namespace)
         return cls(
             engine,
             namespace=namespace,
@@ -152,16 +159,26 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
         """
         bank, space = self._engine.bank, self._namespace
         before = [bank.document_hash(space, document.doc_id) for document in documents]
-        self._engine.add((core.Document(d.doc_id, d.text, d.metadata) for d in documents), space)
+        compress_documents(self._engine, documents, space)
         return [bank.document_hash(space, d.doc_id) != held for d, held in zip(documents, before, strict=True)]
 
+    def insert_nodes(self, nodes: Sequence[BaseNode]) -> None:
+        """Take nodes in; see :class:`CompressedMemoryIngestion`.
+
+        Raises:
+            InputError: a node is empty, or an id comes twice.
+            BankError: another process is writing to the bank.
+        """
+        compress_nodes(self._engine, nodes, self._namespace)
+
     def delete_ref_doc(self, ref_doc_id: str) -> None:
-        """Remove a document: text, slots, embeddings and index, from every file of the bank.
+        """Remove a document, or its nodes: text, slots, embeddings and index, from every file of the bank.
 
         Raises:
             UnknownNamespaceError, BankError: there is no such document.
         """
-        self._engine.delete(self._namespace, [ref_doc_id])
+        stored = document_ids(self._engine, self._namespace, ref_doc_id)
+        self._engine.delete(self._namespace, stored or [ref_doc_id])
 
     def delete_namespace(self) -> None:
         """Remove everything that this engine answers from, from every file of the bank.
@@ -171,12 +188,26 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
         """
         self._engine.delete(self._namespace)
 
-    def as_retriever(self, *, similarity_top_k: int | None = None) -> CompressedMemoryRetriever:
+    def persist(self, persist_dir: str | Path) -> None:
+        """Write what the bank holds into a directory, new or persisted to before; compressed text is copied.
+
+        An engine over a bank on disk is persistent as it is, and has nothing to do for its own directory.
+
+        Raises:
+            BankMismatchError: the directory has a bank that was made with something else.
+            BankError, StorageError: the place is taken, another process is writing there, or the disk refused.
+        """
+        self._engine.persist(Path(persist_dir))
+
+    def as_retriever(
+        self, *, similarity_top_k: int | None = None, filters: MetadataFilters | None = None
+    ) -> CompressedMemoryRetriever:
         """Return the retriever over the same namespace; see :class:`CompressedMemoryRetriever`."""
         return CompressedMemoryRetriever(
             self._engine,
             namespace=self._namespace,
             similarity_top_k=similarity_top_k,
+            filters=filters,
             settings=self._settings,
             callback_manager=self.callback_manager,
         )
@@ -185,79 +216,106 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
         """Return the chunks that the gate opens for the question alone; no model reads them."""
         return self.as_retriever().retrieve(query_bundle)
 
+    async def aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        """See :meth:`retrieve`. The work is done in a thread."""
+        return await self.as_retriever().aretrieve(query_bundle)
+
+    @dispatcher.span
+    def synthesize(
+        self,
+        query_bundle: QueryBundle,
+        nodes: list[NodeWithScore],
+        additional_source_nodes: Sequence[NodeWithScore] | None = None,
+    ) -> Response | StreamingResponse:
+        """Answer from the chunks of ``nodes``, all of them and no others, as :meth:`query` does from those that open.
+
+        Args:
+            nodes: of this engine's ``retrieve``, or some of them.
+            additional_source_nodes: added to the response's own.
+
+        Raises:
+            InputError: a node is no chunk of this namespace; or as ``query`` does.
+        """
+        return self._respond(query_bundle, nodes, additional_source_nodes or ())
+
+    @dispatcher.span
+    async def asynthesize(
+        self,
+        query_bundle: QueryBundle,
+        nodes: list[NodeWithScore],
+        additional_source_nodes: Sequence[NodeWithScore] | None = None,
+    ) -> Response | AsyncStreamingResponse:
+        """See :meth:`synthesize`. The work is done in a thread."""
+        return await self._arespond(query_bundle, nodes, additional_source_nodes or ())
+
     def _query(self, query_bundle: QueryBundle) -> Response | StreamingResponse:
-        if not self._streaming:
-            answer = self._ask(query_bundle)
-            return Response(answer.text, self._evidence(answer), _metadata(answer))
-        found = _Found()
-        return StreamingResponse(self._words(query_bundle, found), found.nodes, found.metadata)
+        return self._respond(query_bundle)
 
     async def _aquery(self, query_bundle: QueryBundle) -> Response | AsyncStreamingResponse:
-        if not self._streaming:
-            answer = await in_thread(partial(self._ask, query_bundle))
-            return Response(answer.text, self._evidence(answer), _metadata(answer))
-        found = _Found()
-        return AsyncStreamingResponse(self._awords(query_bundle, found), found.nodes, found.metadata)
+        return await self._arespond(query_bundle)
 
-    def _words(self, query_bundle: QueryBundle, found: "_Found") -> TokenGen:
-        said = ""
-        for piece in streamed(partial(self._ask, query_bundle)):
-            text = piece if isinstance(piece, str) else self._rest(piece.result, said, found)
-            said += text
-            if text:
-                yield text
+    def _respond(
+        self, asked: QueryBundle, nodes: Sequence[NodeWithScore] | None = None, more: Sequence[NodeWithScore] = ()
+    ) -> Response | StreamingResponse:
+        responder = self._responder(asked, nodes, more)
+        return responder.stream() if self._streaming else responder.respond()
 
-    async def _awords(self, query_bundle: QueryBundle, found: "_Found") -> TokenAsyncGen:
-        said = ""
-        async with aclosing(astreamed(partial(self._ask, query_bundle))) as pieces:
-            async for piece in pieces:
-                text = piece if isinstance(piece, str) else self._rest(piece.result, said, found)
-                said += text
-                if text:
-                    yield text
+    async def _arespond(
+        self, asked: QueryBundle, nodes: Sequence[NodeWithScore] | None = None, more: Sequence[NodeWithScore] = ()
+    ) -> Response | AsyncStreamingResponse:
+        responder = self._responder(asked, nodes, more)
+        return responder.astream() if self._streaming else await responder.arespond()
 
-    def _rest(self, answer: "core.Answer", said: str, found: "_Found") -> str:
-        """Fill in what was ``found`` and return what of the answer no model wrote: that it was nothing."""
-        found.nodes.extend(self._evidence(answer))
-        found.metadata.update(_metadata(answer))
-        return answer.text.removeprefix(said)
+    def _responder(
+        self, asked: QueryBundle, nodes: Sequence[NodeWithScore] | None, more: Sequence[NodeWithScore]
+    ) -> Responder:
+        chunk_ids = None if nodes is None else [one.node.node_id for one in nodes]
+        # The spans are children of the caller's, which is closed when a stream's words are taken.
+        ask = partial(self._ask, asked, chunk_ids, StageSpans(self))
+        return Responder(self._engine, self._namespace, ask, more)
 
-    def _ask(self, query_bundle: QueryBundle, listening: Listening | None = None) -> "core.Answer":
-        def listen(event: "core.Opened | core.Step | core.Written") -> None:
+    def _ask(
+        self,
+        asked: QueryBundle,
+        chunk_ids: Collection[str] | None,
+        spans: StageSpans,
+        listening: Listening | None = None,
+    ) -> "core.Answer":
+        def listen(event: "core.Event") -> None:
             if listening is not None:
                 listening.check()
                 if isinstance(event, core.Written):
                     listening.say(event.text)
+            spans.see(event)
 
         writer = LLMWriter(self._llm, lambda text: len(self._engine.backbone.encode(text))) if self._llm else None
-        return self._engine.ask(query_bundle.query_str, self._namespace, self._settings, listen, writer)
+        told = core.Instructions(**{name: prompt.format() for name, prompt in self._told.items()})
+        with spans:
+            return self._engine.ask(
+                asked.query_str,
+                self._namespace,
+                self._settings,
+                listen,
+                writer,
+                chunk_ids=chunk_ids,
+                instructions=told,
+            )
+
+    def _get_prompts(self) -> PromptDictType:
+        told = core.Instructions()
+        words = {"system": told.system, "update": COPY, "answer": told.answer}
+        return {**{name: PromptTemplate(text) for name, text in words.items()}, **self._told}
+
+    def _update_prompts(self, prompts: PromptDictType) -> None:
+        for name, prompt in prompts.items():
+            if name not in (known := self._get_prompts()):
+                raise InputError(f"there is no prompt {name!r} to update: name one of {', '.join(known)}")
+            if prompt.template_vars:
+                raise InputError(
+                    f"prompt {name!r} has variables {', '.join(prompt.template_vars)}: write it without; the question "
+                    "and the text are shown before it"
+                )
+        self._told.update(prompts)
 
     def _get_prompt_modules(self) -> PromptMixinType:
-        # The model was trained on its prompts: there are none to change.
         return {}
-
-    def _evidence(self, answer: "core.Answer") -> list[NodeWithScore]:
-        return [
-            source_node(
-                self._engine,
-                self._namespace,
-                f"{note.document_id}:{note.span.start}-{note.span.end}",
-                note.document_id,
-                note.span.start,
-                note.quote,
-                note.gate,
-            )
-            for note in answer.sources
-        ]
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What a streaming response holds from the start and is filled when the last word has come."""
-
-    nodes: list[NodeWithScore] = field(default_factory=list)
-    metadata: dict[str, object] = field(default_factory=dict)
-
-
-def _metadata(answer: "core.Answer") -> dict[str, object]:
-    return {"working_memory": answer.memory.text, "usage": asdict(answer.usage)}

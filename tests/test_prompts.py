@@ -114,6 +114,11 @@ def test_an_update_prompt_over_slots_shows_no_text_and_an_empty_memory_no_title(
     assert "<text>\n\n</text>" in update_prompt(QUESTION, [], [], "")
 
 
+def test_other_instructions_stand_in_the_place_of_the_trained_ones() -> None:
+    assert update_prompt(QUESTION, [], [], None, "Schreib es ab.").endswith("lighthouse?\n\nSchreib es ab.")
+    assert answer_prompt(QUESTION, [], [], "Antworte.").endswith("lighthouse?\n\nAntworte.")
+
+
 def test_an_answer_prompt_shows_memory_and_what_was_called_back() -> None:
     shown = answer_prompt(QUESTION, ["Anna kept it."], ["Oil was used."])
     assert shown.startswith(

@@ -15,7 +15,7 @@ from core.generation import Generator, Prompt, Reply
 from core.ingest import Document
 from core.prompts import NOTHING_FOUND
 from core.reasoner import Reasoner
-from core.recall import Answer, Opened, Recall, Step, Written
+from core.recall import Answer, Began, Ended, Event, Opened, Recall, Step, Written
 from core.settings import CompressionSettings, RecallSettings
 
 # The reference says in the section on "break" which clause still runs; what that clause does stands
@@ -146,7 +146,7 @@ def test_the_compressed_form_reads_slots_and_no_source_text(reference_engine: En
 
 
 def test_a_listener_sees_each_step_and_the_answer_as_it_grows(reference_engine: Engine) -> None:
-    events: list[Step | Written] = []
+    events: list[Event] = []
     answer = reference_engine.ask("What does the assert statement insert?", listener=events.append)
     assert tuple(e for e in events if isinstance(e, Step)) == answer.steps
     written = "".join(e.text for e in events if isinstance(e, Written))
@@ -154,7 +154,7 @@ def test_a_listener_sees_each_step_and_the_answer_as_it_grows(reference_engine: 
 
 
 def test_what_a_listener_raises_ends_the_question(reference_engine: Engine) -> None:
-    def stop(event: Step | Written) -> None:
+    def stop(event: Event) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -196,6 +196,15 @@ def test_retrieve_lists_what_opens_likeliest_first(reference_engine: Engine) -> 
     assert 1 <= len(opened) <= 3
 
 
+def test_retrieve_among_documents_opens_chunks_of_no_others(reference_engine: Engine) -> None:
+    settings = RecallSettings(threshold=0, top_k=50)
+    found = reference_engine.retrieve(QUESTION, settings=settings, document_ids=["del", "pass"])
+    assert {opened.chunk.document_id for opened in found} == {"del", "pass"}
+    assert reference_engine.retrieve(QUESTION, settings=settings, document_ids=[]) == []
+    every = {opened.chunk.chunk_id: opened for opened in reference_engine.retrieve(QUESTION, settings=settings)}
+    assert all(every[opened.chunk.chunk_id].text == opened.text for opened in found)
+
+
 def test_every_step_is_announced_when_its_chunk_opens(reference_engine: Engine) -> None:
     events: list[object] = []
     answer = reference_engine.ask("What does the pass statement do?", listener=events.append)
@@ -203,7 +212,7 @@ def test_every_step_is_announced_when_its_chunk_opens(reference_engine: Engine) 
     assert [(e.chunk, e.gate, e.called_back) for e in opened] == [
         (s.chunk, s.gate, s.called_back) for s in answer.steps
     ]
-    kinds = [type(e) for e in events if not isinstance(e, Written)]
+    kinds = [type(e) for e in events if isinstance(e, Opened | Step)]
     assert kinds == [Opened, Step] * len(answer.steps)
 
 
@@ -234,6 +243,30 @@ def test_a_model_of_ones_own_reads_whole_chunks_and_its_tokens_are_counted(refer
     for step, prompt in zip(answer.steps, model.prompts[:-1], strict=True):
         assert reference_engine.bank.text(step.chunk.chunk_id) in prompt.user
         assert prompt.slots == ()
+
+
+def test_asked_of_chunks_it_reads_them_all_and_no_others(reference_engine: Engine) -> None:
+    chunks = [c.chunk_id for c in reference_engine.bank.index("default").chunks if c.document_id in ("del", "pass")]
+    answer = reference_engine.ask(QUESTION, settings=RecallSettings(threshold=1.0), writer=OwnModel(), chunk_ids=chunks)
+    assert [step.chunk.chunk_id for step in answer.steps] == chunks
+    with pytest.raises(InputError, match="'elsewhere'"):
+        reference_engine.ask(QUESTION, chunk_ids=["elsewhere"])
+
+
+def test_stages_are_announced_and_their_counts_add_up(reference_engine: Engine) -> None:
+    events: list[Event] = []
+    usage = reference_engine.ask(QUESTION, listener=events.append, writer=OwnModel()).usage
+    stages = [event for event in events if isinstance(event, Began | Ended)]
+    for began, ended in zip(stages[::2], stages[1::2], strict=True):
+        assert isinstance(began, Began)
+        assert isinstance(ended, Ended)
+        assert began.stage == ended.stage
+    done = [event for event in stages if isinstance(event, Ended)]
+    assert sum(event.tokens_read for event in done) == usage.tokens_read
+    assert sum(event.tokens_written for event in done) == usage.tokens_written
+    assert sum(event.found for event in done if event.stage == "update") == sum(
+        len(event.written) for event in events if isinstance(event, Step)
+    )
 
 
 def test_slots_are_not_for_a_model_of_ones_own(reference_engine: Engine) -> None:

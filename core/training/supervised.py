@@ -75,7 +75,7 @@ class Supervised(Stage[Piece]):
 
     def forward(self, piece: Piece) -> tuple[Tensor, dict[str, float]]:
         """See :class:`Stage`."""
-        # Under autocast the products cast for themselves; peft's cast to fp32 before them changes no bit and takes time.
+        # Under autocast the products cast for themselves; peft's cast before them changes no bit and takes time.
         with disable_input_dtype_casting(self.causal_lm, torch.is_autocast_enabled(self.backbone.device.type)):
             loss, tokens = self._loss(piece.lesson, piece.ratio)
         return loss / piece.tokens_in_step, {"tokens": float(tokens)}

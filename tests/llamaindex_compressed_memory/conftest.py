@@ -23,4 +23,4 @@ def bank(tmp_path_factory):
 
 @pytest.fixture(scope="package")
 def engine(bank):
-    return CompressedMemoryQueryEngine.from_bank(bank, settings=SETTINGS)
+    return CompressedMemoryQueryEngine.from_persist_dir(bank, settings=SETTINGS)

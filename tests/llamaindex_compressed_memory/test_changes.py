@@ -1,8 +1,9 @@
 """Documents that come, change and go, and a model of one's own."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from llama_index.core import PromptTemplate
 from llama_index.core.base.llms.types import CompletionResponse, CompletionResponseGen, LLMMetadata
 from llama_index.core.llms import CustomLLM
 from llama_index.core.llms.callbacks import llm_completion_callback
@@ -33,6 +34,16 @@ class QuotingLLM(CustomLLM):
         raise NotImplementedError
 
 
+class ListeningLLM(QuotingLLM):
+    """Keeps what it was told."""
+
+    heard: ClassVar[list[str]] = []
+
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        self.heard.append(prompt)
+        return super().complete(prompt, formatted, **kwargs)
+
+
 def made(*documents: Document, **options: Any) -> CompressedMemoryQueryEngine:
     return CompressedMemoryQueryEngine.from_documents(
         documents, llm=QuotingLLM(), compression=CompressionSettings(encode=False), **options
@@ -50,6 +61,26 @@ def test_a_model_of_ones_own_reads_what_the_gate_opens():
     assert found.node.get_content() == MAGNOLIA.text
     assert response.metadata["usage"]["tokens_read"] > 50
     assert response.metadata["usage"]["tokens_written"] > 5
+
+
+def test_prompts_are_shown_and_changed():
+    llm = ListeningLLM()
+    engine = CompressedMemoryQueryEngine(made(MAGNOLIA)._engine, llm=llm)
+    assert set(engine.get_prompts()) == {"system", "update", "answer"}
+    engine.query(WORD)
+    assert engine.get_prompts()["update"].format() in llm.heard[0]
+    assert engine.get_prompts()["answer"].format() in llm.heard[-1]
+    engine.update_prompts({"answer": PromptTemplate("Answer in German."), "system": PromptTemplate("Be exact.")})
+    assert engine.get_prompts()["answer"].format() == "Answer in German."
+    llm.heard.clear()
+    assert str(engine.query(WORD)) == "The secret word is magnolia."
+    assert "Answer in German." not in llm.heard[0]
+    assert "Answer in German." in llm.heard[-1]
+    assert all("Be exact." in heard for heard in llm.heard)
+    with pytest.raises(InputError, match="'text_qa_template'"):
+        engine.update_prompts({"text_qa_template": PromptTemplate("")})
+    with pytest.raises(InputError, match="context_str"):
+        engine.update_prompts({"answer": PromptTemplate("Answer from {context_str}.")})
 
 
 def test_documents_are_inserted_refreshed_and_deleted():

@@ -5,13 +5,11 @@ import asyncio
 import pytest
 from llama_index.core import PromptTemplate
 from llama_index.core.base.llms.types import ChatMessage
-from llama_index.core.query_engine import SubQuestionQueryEngine
-from llama_index.core.question_gen.types import SubQuestion
 from llama_index.core.response_synthesizers import get_response_synthesizer
-from llama_index.core.tools import QueryEngineTool
+from llama_index.core.schema import NodeWithScore, TextNode
 
 from core import CompressionSettings, Engine
-from llamaindex_compressed_memory import CompressedMemoryLLM, CompressedMemoryQueryEngine
+from llamaindex_compressed_memory import CompressedMemoryLLM
 
 ASKED = "Name the capital of France in one word."
 
@@ -51,28 +49,7 @@ def test_what_it_says_of_itself(local, default_backbone):
     assert "engine" not in local.to_dict()
 
 
-def test_a_query_engine_is_a_tool_and_a_part_of_a_larger_one(local, engine):
-    tool = QueryEngineTool.from_defaults(engine, name="reference", description="The Python reference.")
-    assert "assert" in tool.call(input="What is an assert statement?").raw_output.source_nodes[0].node.node_id
-
-    class Fixed:
-        """Asks the tool what it was asked itself."""
-
-        def generate(self, tools, query):
-            return [SubQuestion(sub_question=query.query_str, tool_name=tools[0].name)]
-
-        async def agenerate(self, tools, query):
-            return self.generate(tools, query)
-
-        def get_prompts(self):
-            return {}
-
-    whole = SubQuestionQueryEngine(
-        question_gen=Fixed(),
-        response_synthesizer=get_response_synthesizer(llm=local, use_async=False),
-        query_engine_tools=[tool],
-        use_async=False,
-    )
-    response = whole.query("What does an assert statement insert into a program?")
-    assert str(response)
-    assert isinstance(engine, CompressedMemoryQueryEngine)
+def test_the_frameworks_synthesizers_write_with_it(local):
+    nodes = [NodeWithScore(node=TextNode(text="The lighthouse of Ardmore was lit in 1857."))]
+    synthesizer = get_response_synthesizer(llm=local)
+    assert "1857" in str(synthesizer.synthesize("When was the lighthouse of Ardmore lit?", nodes))

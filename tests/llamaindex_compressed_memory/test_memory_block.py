@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 from llama_index.core.base.llms.types import ChatMessage
-from llama_index.core.memory import Memory
+from llama_index.core.embeddings import MockEmbedding
+from llama_index.core.memory import BaseMemoryBlock, Memory, VectorMemoryBlock
+from llama_index.core.schema import BaseNode
+from llama_index.core.vector_stores import SimpleVectorStore
 
 from core import CompressionSettings, Engine
 from core.errors import InputError
@@ -76,6 +79,36 @@ async def test_one_block_keeps_sessions_apart(engine, memory):
     assert FACTS[0] in text_of(await ada.aget(input=QUESTION))
     assert "Edith" not in text_of(await bob.aget(input=QUESTION))
     assert {summary.namespace for summary in engine.bank.summaries()} == {"ada", "bob"}
+
+
+class StoreWithText(SimpleVectorStore):
+    """The framework's own store, which gives the nodes back as its memory block asks for."""
+
+    stores_text: bool = True
+    nodes: dict[str, BaseNode] = {}  # noqa: RUF012 - pydantic copies it
+
+    async def async_add(self, nodes, **kwargs):
+        self.nodes.update({node.node_id: node for node in nodes})
+        return self.add(nodes)
+
+    async def aquery(self, query, **kwargs):
+        found = self.query(query)
+        found.nodes = [self.nodes[name] for name in found.ids]
+        return found
+
+
+async def leaks(block: BaseMemoryBlock) -> bool:
+    """Whether one session of a block gives another what it was told, once both have asked."""
+    for session, fact in (("ada", FACTS[0]), ("bob", FACTS[3])):
+        await block.aput([ChatMessage(role="user", content=fact)], from_short_term_memory=True, session_id=session)
+    asked = [ChatMessage(role="user", content=QUESTION)]
+    await block.aget(asked, session_id="ada")
+    return "Edith" in await block.aget(asked, session_id="bob")
+
+
+async def test_the_frameworks_own_block_leaks_between_sessions_and_this_one_does_not(engine):
+    assert await leaks(VectorMemoryBlock(vector_store=StoreWithText(), embed_model=MockEmbedding(embed_dim=4)))
+    assert not await leaks(CompressedMemoryBlock(engine=engine))
 
 
 async def test_sessions_of_one_user_may_share(engine, memory):

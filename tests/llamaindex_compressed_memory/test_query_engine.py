@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from llama_index.core.base.response.schema import Response
-from llama_index.core.schema import Document, QueryBundle
+from llama_index.core.schema import Document, NodeWithScore, QueryBundle, TextNode
 
 import llamaindex_compressed_memory
 from core import RecallSettings
@@ -23,6 +23,7 @@ def response(engine):
 def test_exported_names():
     assert llamaindex_compressed_memory.__all__ == [
         "CompressedMemoryBlock",
+        "CompressedMemoryIngestion",
         "CompressedMemoryLLM",
         "CompressedMemoryQueryEngine",
         "CompressedMemoryRetriever",
@@ -65,7 +66,9 @@ def test_loop_keeps_ticking_during_aquery(engine, response):
 
 
 def test_nothing_opens(bank):
-    response = CompressedMemoryQueryEngine.from_bank(bank, settings=RecallSettings(threshold=1.0)).query(QUESTION)
+    response = CompressedMemoryQueryEngine.from_persist_dir(bank, settings=RecallSettings(threshold=1.0)).query(
+        QUESTION
+    )
     assert str(response)
     assert response.source_nodes == []
     assert response.metadata["working_memory"] == ""
@@ -86,13 +89,36 @@ def test_documents_in_memory():
     assert found.node.metadata == {"page": 7, "document_id": "keeper", "start": 0, "end": 22}
 
 
-def test_there_are_no_prompts_to_change(engine):
-    assert engine.get_prompts() == {}
+def test_synthesis_from_what_was_retrieved_is_the_answer(engine, response):
+    bundle = QueryBundle(QUESTION)
+    nodes = engine.retrieve(bundle)
+    more = NodeWithScore(node=TextNode(text="more", id_="more"))
+    made = engine.synthesize(bundle, nodes, additional_source_nodes=[more])
+    assert str(made) == str(response)
+    assert [found.node.node_id for found in made.source_nodes] == [
+        *(found.node.node_id for found in response.source_nodes),
+        "more",
+    ]
+
+
+async def test_synthesis_reads_all_the_nodes_that_it_is_given_and_no_others(engine):
+    bundle = QueryBundle(QUESTION)
+    every = CompressedMemoryQueryEngine(engine._engine, settings=RecallSettings(threshold=0)).as_retriever(
+        similarity_top_k=20
+    )
+    unlikely = [found for found in await every.aretrieve(bundle) if found.node.metadata["document_id"] != "assert"]
+    closed = CompressedMemoryQueryEngine(engine._engine, settings=RecallSettings(threshold=1.0, max_steps=1))
+    made = await closed.asynthesize(bundle, unlikely[:2])
+    assert made.metadata["usage"]["model_calls"] >= 2
+    assert all(found.node.metadata["document_id"] != "assert" for found in made.source_nodes)
+    assert str(closed.synthesize(bundle, [])).startswith("I found nothing")
+    with pytest.raises(InputError, match="'elsewhere'"):
+        closed.synthesize(bundle, [NodeWithScore(node=TextNode(text="No chunk.", id_="elsewhere"))])
 
 
 def test_namespaces_that_hold_nothing(bank):
     with pytest.raises(UnknownNamespaceError, match="'nobody'"):
-        CompressedMemoryQueryEngine.from_bank(bank, namespace="nobody").query(QUESTION)
+        CompressedMemoryQueryEngine.from_persist_dir(bank, namespace="nobody").query(QUESTION)
 
 
 def test_inputs_that_cannot_be_used(engine, tmp_path):

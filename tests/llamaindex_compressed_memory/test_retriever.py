@@ -1,18 +1,19 @@
 import asyncio
 
 import pytest
-from llama_index.core.schema import QueryBundle
+from llama_index.core.schema import Document, QueryBundle
+from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 
 from core import RecallSettings
 from core.errors import InputError, UnknownNamespaceError
 from llamaindex_compressed_memory import CompressedMemoryQueryEngine, CompressedMemoryRetriever
 
-from .stored_texts import QUESTION, SETTINGS, check_node
+from .stored_texts import QUESTION, SETTINGS, TEXTS, check_node
 
 
 def test_retriever_gives_whole_chunks_likeliest_first(bank):
     every = RecallSettings(threshold=0.0, top_k=1)
-    retriever = CompressedMemoryQueryEngine.from_bank(bank, settings=every).as_retriever(similarity_top_k=10)
+    retriever = CompressedMemoryQueryEngine.from_persist_dir(bank, settings=every).as_retriever(similarity_top_k=10)
     nodes = retriever.retrieve(QUESTION)
     assert isinstance(retriever, CompressedMemoryRetriever)
     assert retriever.similarity_top_k == 10
@@ -35,9 +36,77 @@ def test_engine_and_retriever_agree_and_so_do_their_async_twins(engine):
     assert asyncio.run(retriever.aretrieve(QUESTION)) == nodes
 
 
+def only(*filters, condition="and"):
+    return MetadataFilters(
+        filters=[MetadataFilter(**f) if isinstance(f, dict) else f for f in filters], condition=condition
+    )
+
+
+def documents(engine, filters, k=2):
+    return {
+        f.node.metadata["document_id"]
+        for f in engine.as_retriever(similarity_top_k=k, filters=filters).retrieve(QUESTION)
+    }
+
+
+@pytest.fixture(scope="module")
+def tagged(engine):
+    """The same bank, in which each document has a length and a list of tags beside its kind."""
+    every = CompressedMemoryQueryEngine(engine._engine, namespace="tagged", settings=RecallSettings(threshold=0))
+    tags = {"assert": ["debug"], "del": ["names", "unbind"], "power": ["operator"]}
+    every.refresh_ref_docs(
+        [
+            Document(doc_id=name, text=text, metadata={"kind": "statement", "lines": i, "tags": tags[name]})
+            for i, (name, text) in enumerate(TEXTS.items())
+        ]
+    )
+    yield every
+    every.delete_namespace()
+
+
+def test_filters_narrow_before_the_gate_looks(tagged):
+    (found, *others) = tagged.as_retriever(
+        similarity_top_k=20, filters=only({"key": "document_id", "value": "power"})
+    ).retrieve(QUESTION)
+    assert len(others) >= 2
+    assert {one.node.metadata["document_id"] for one in (found, *others)} == {"power"}
+    # The likeliest chunks of all are of another document, and do not use up the places.
+    assert documents(tagged, None, k=1) == {"assert"}
+    assert documents(tagged, only({"key": "lines", "value": 1, "operator": ">="}), k=1) <= {"del", "power"}
+
+
+def test_filters_are_the_frameworks_own(tagged):
+    tag = {"key": "tags", "value": "names", "operator": "contains"}
+    is_assert = {"key": "ref_doc_id", "value": "assert"}
+    assert documents(tagged, only(tag), 20) == {"del"}
+    assert documents(tagged, only(tag, is_assert, condition="or"), 20) == {"del", "assert"}
+    assert documents(tagged, only(tag, is_assert, condition="not"), 20) == {"power"}
+    nested = only({"key": "kind", "value": "statement"}, only(tag, is_assert, condition="or"))
+    assert documents(tagged, nested, 20) == {"del", "assert"}
+    assert documents(tagged, only({"key": "kind", "value": "poem"}), 20) == set()
+    with pytest.raises(InputError, match="'lines' > 'ten'"):
+        documents(tagged, only({"key": "lines", "value": "ten", "operator": ">"}))
+
+
+async def test_the_event_loop_keeps_turning(tagged):
+    asked = asyncio.create_task(tagged.as_retriever(similarity_top_k=20).aretrieve("Which names does del remove?"))
+    ticks = 0
+    while not asked.done():
+        await asyncio.sleep(0.001)
+        ticks += 1
+    assert ticks >= 2
+    assert await asked
+
+
+def test_text_that_a_filtered_document_shares_is_found(tagged):
+    tagged.insert(Document(doc_id="copy", text=TEXTS["assert"], metadata={"kind": "copy"}))
+    assert documents(tagged, only({"key": "kind", "value": "copy"}), 20) == {"copy"}
+    tagged.delete_ref_doc("copy")
+
+
 def test_namespace_that_holds_nothing(bank):
     with pytest.raises(UnknownNamespaceError, match="'nobody'"):
-        CompressedMemoryQueryEngine.from_bank(bank, namespace="nobody").as_retriever().retrieve(QUESTION)
+        CompressedMemoryQueryEngine.from_persist_dir(bank, namespace="nobody").as_retriever().retrieve(QUESTION)
 
 
 def test_inputs_that_cannot_be_used(engine):

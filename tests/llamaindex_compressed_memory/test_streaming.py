@@ -14,7 +14,7 @@ from .stored_texts import QUESTION, SETTINGS
 
 @pytest.fixture(scope="module")
 def streaming(bank):
-    return CompressedMemoryQueryEngine.from_bank(bank, settings=SETTINGS, streaming=True)
+    return CompressedMemoryQueryEngine.from_persist_dir(bank, settings=SETTINGS, streaming=True)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ async def test_words_come_to_an_event_loop_that_keeps_turning(streaming, whole):
 
 
 def test_that_nothing_was_found_is_said(bank):
-    closed = CompressedMemoryQueryEngine.from_bank(bank, settings=RecallSettings(threshold=1.0), streaming=True)
+    closed = CompressedMemoryQueryEngine.from_persist_dir(bank, settings=RecallSettings(threshold=1.0), streaming=True)
     assert str(closed.query(QUESTION)).startswith("I found nothing")
 
 
