@@ -31,6 +31,7 @@ from llama_index.core.tools import QueryEngineTool
 
 import core
 from core.evaluation.metrics import score_question
+from core.evaluation.summary import bootstrap
 from core.evaluation.systems.passage_reader import reading_prompt
 from core.questions import Question, read_questions
 from llamaindex_compressed_memory import CompressedMemoryLLM, CompressedMemoryQueryEngine
@@ -161,6 +162,17 @@ def table(records: list[dict]) -> Iterator[str]:
         )
 
 
+def differences(records: list[dict]) -> Iterator[str]:
+    """Say by how much this package's answers are better, question by question, with 95% bootstrap intervals."""
+    scores = {(r["data"], r["system"], r["id"]): r for r in records}
+    mine = "CompressedMemoryQueryEngine"
+    for data, system in dict.fromkeys((data, system) for data, system, _ in scores if system != mine):
+        both = [(scores[data, mine, i], r) for (d, s, i), r in scores.items() if (d, s) == (data, system)]
+        for measure in ("contained", "f1"):
+            found = bootstrap([own[measure] - other[measure] for own, other in both])
+            yield f"{data}, over {system}, {measure}: {found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, nargs="+", required=True)
@@ -204,6 +216,7 @@ def main() -> None:
                     print(f"\r{len(records)} answers", end="", flush=True)
     print(f"\n{OrTheQuestion.failed} of this run's questions were not taken apart by the model\n")
     print("\n".join(table(records)))
+    print("\n".join(differences(records)))
 
 
 if __name__ == "__main__":
