@@ -27,9 +27,9 @@ CHAPTERS = (
 """Long chapters that repeat little of each other: about 50,000 tokens."""
 
 QUESTIONS = (
-    "What is a class decorator?",
-    "What does str.isdigit return?",
-    "What is sys.path used for?",
+    "What does str.zfill return?",
+    "In which order does dict.popitem return pairs?",
+    "What does the German lowercase letter ß casefold to?",
 )
 
 
