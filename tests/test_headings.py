@@ -4,7 +4,9 @@ from pydoc_data.topics import topics
 
 import pytest
 
+from core.embedder import Embedder
 from core.headings import heading, under_heading
+from core.working_memory import find_quotations
 
 METHODS = topics["string-methods"]
 
@@ -51,3 +53,12 @@ def test_a_span_is_read_under_its_heading() -> None:
     text = "Keepers\n\nAnna\n  Holm came. She stayed."
     assert under_heading(text, 9, 27) == "Keepers: Anna Holm came."
     assert under_heading("Anna\n came.", 0, 11) == "Anna came."
+
+
+def test_of_equal_quotations_that_under_the_heading_of_the_question_is_the_nearest(default_embedder: Embedder) -> None:
+    lines = "\n\nReturn true if every character is of this kind.\n\n"
+    text = lines.join(("str.isalpha()", "str.isdigit()", "str.isspace()", ""))
+    spans = find_quotations("Return true if every character", text)
+    assert len(spans) == 3
+    for row, method in enumerate(("isalpha", "isdigit", "isspace")):
+        assert default_embedder.nearest_span(text, spans, f"What does str.{method} return?") == sorted(spans)[row]
