@@ -26,7 +26,7 @@ ARGUMENTS = {
 }
 SAID = {
     "documents.py": ["break ", "'tokens_read': "],
-    "pipeline.py": ["3 nodes from 3 files", "break.txt ", "['assert.txt', 'del.txt']"],
+    "pipeline.py": [" nodes from 3 files", "break.txt ", "['assert.txt', 'del.txt']"],
     "agent.py": ["Edith keeps bees in Crail", "left: ['bob']"],
     "own_llm.py": ["Answer from the notes in a few words.", "'tokens_read': "],
     "comparison.py": ["| `VectorStoreIndex` | 1 |", "| `CompressedMemoryQueryEngine` | 1 |"],
