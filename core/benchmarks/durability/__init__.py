@@ -1,0 +1,1 @@
+"""Kills, full disks, flipped bytes: what a bank lives through, counted."""
