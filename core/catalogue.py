@@ -76,6 +76,17 @@ def _run(database: sqlite3.Connection, number: int) -> None:
         database.execute(statement)
 
 
+def require_meta_table(database: sqlite3.Connection, where: object) -> None:
+    """Refuse a catalogue of which ``meta`` is not this library's table, before anything is read from it.
+
+    Raises:
+        BankError: it is not.
+    """
+    found = {entry for entry in _tables(database) if entry[0] == "meta"}
+    if found != {entry for entry in _expected(1) if entry[0] == "meta"}:
+        raise BankError(f"bank {where} is damaged or not of this library's making: its catalogue has no table 'meta'")
+
+
 def require_own_tables(database: sqlite3.Connection, number: int, where: object) -> None:
     """Refuse a catalogue that holds anything but the tables and indexes of format ``number``.
 

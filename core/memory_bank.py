@@ -10,7 +10,6 @@ import json
 import sqlite3
 import threading
 import time
-import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -23,23 +22,33 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 
+from .bank_files import require_own_files
 from .catalogue import (
     CATALOGUE,
     FORMAT,
     checksum,
     make,
     migrate,
+    require_meta_table,
     require_own_tables,
     seal_chunk,
     seal_document,
     write_lock,
 )
 from .chunking import Span
-from .errors import BankError, BankMismatchError, MissingBankError, StorageError, UnknownNamespaceError
+from .errors import (
+    BankError,
+    BankMismatchError,
+    InputError,
+    MissingBankError,
+    StorageError,
+    UnknownNamespaceError,
+)
 from .kv_cache import Slots
 from .passage_index import PassageIndex, StoredChunk
 from .settings import Placement, Ratio
 from .slot_store import MemorySlots, ShardedSlots
+from .stored_values import pack_text, require_kinds, unpack_metadata, unpack_text, unpack_vectors
 
 _Key = TypeVar("_Key", int, str)
 _CHUNK_COLUMNS = "chunk_id, namespace, text, tokens, slots, bytes, shard"
@@ -130,21 +139,25 @@ class MemoryBank:
         self._turn = threading.Lock()
         self._indexes: dict[str, tuple[object, PassageIndex]] = {}
         self._writes = 0
-        if path is not None:
-            self._check_place(path, may_create=fingerprint is not None)
         with self._guarded():
             if path is not None:
+                self._check_place(path, may_create=fingerprint is not None)
                 (path / "slots").mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(
                 path / CATALOGUE if path else ":memory:", timeout=30, check_same_thread=False, isolation_level=None
             )
-            self._db.execute("PRAGMA foreign_keys = ON")
-            self._db.execute("PRAGMA trusted_schema = OFF")
-            self._db.execute("PRAGMA secure_delete = ON")  # deleted text is overwritten, not only unlinked
-            if path is not None:
-                self._db.execute("PRAGMA journal_mode = WAL")
-                self._db.execute("PRAGMA synchronous = FULL")
-            self.fingerprint = self._read_fingerprint(fingerprint)
+        try:
+            with self._guarded():
+                self._db.execute("PRAGMA foreign_keys = ON")
+                self._db.execute("PRAGMA trusted_schema = OFF")
+                self._db.execute("PRAGMA secure_delete = ON")  # deleted text is overwritten, not only unlinked
+                if path is not None:
+                    self._db.execute("PRAGMA journal_mode = WAL")
+                    self._db.execute("PRAGMA synchronous = FULL")
+                self.fingerprint = self._read_fingerprint(fingerprint)
+        except BaseException:
+            self._db.close()
+            raise
         if fingerprint and (differences := self.fingerprint.differences(fingerprint)):
             self._db.close()
             raise BankMismatchError(
@@ -153,6 +166,7 @@ class MemoryBank:
             )
 
     def _check_place(self, path: Path, *, may_create: bool) -> None:
+        require_own_files(path)
         if (path / CATALOGUE).is_file():
             return
         if path.exists() and not path.is_dir():
@@ -165,20 +179,12 @@ class MemoryBank:
             raise BankError(f"directory {path} holds other things and no memory bank: name a new or empty directory")
 
     def _read_fingerprint(self, wanted: Fingerprint | None) -> Fingerprint:
-        # BEGIN IMMEDIATE, so that of two processes that make the same bank one does.
-        with self._transaction():
-            if not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                if not wanted:
-                    raise BankError(f"{self.path} holds an empty catalogue: its making was interrupted; ingest again")
-                make(self._db, wanted.model_dump_json())
+        with self._snapshot():
             meta = self._meta()
-            if meta.get("format") == "1":
-                require_own_tables(self._db, 1, self.path)
-                migrate(self._db, self._slots.digest)
-                meta = self._meta()
-            if meta.get("format") != str(FORMAT):
-                raise BankError(f"bank {self.path} has format {meta.get('format')}, this release reads {FORMAT}")
-            require_own_tables(self._db, FORMAT, self.path)
+        if meta.get("format") != str(FORMAT):
+            # BEGIN IMMEDIATE, so that of two processes that make or migrate the same bank one does.
+            with self._transaction():
+                meta = self._made_or_migrated(wanted)
         try:
             if meta.get("checksum") == checksum(meta["fingerprint"]):
                 return Fingerprint.model_validate_json(meta["fingerprint"])
@@ -186,8 +192,25 @@ class MemoryBank:
             raise BankError(f"bank {self.path} is damaged: its fingerprint cannot be read") from error
         raise BankError(f"bank {self.path} is damaged: its fingerprint was changed")
 
+    def _made_or_migrated(self, wanted: Fingerprint | None) -> dict[str, str]:
+        if not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            if not wanted:
+                raise BankError(f"{self.path} holds an empty catalogue: its making was interrupted; ingest again")
+            make(self._db, wanted.model_dump_json())
+        if self._meta().get("format") == "1":
+            migrate(self._db, self._slots.digest)
+        return self._meta()
+
     def _meta(self) -> dict[str, str]:
-        return dict(self._db.execute("SELECT key, value FROM meta").fetchall())
+        """Read what the catalogue says of itself, once its tables are known to be no one else's."""
+        if not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            return {}
+        require_meta_table(self._db, self.path)  # a view could go on without an end
+        meta = dict(self._db.execute("SELECT key, value FROM meta").fetchall())
+        if meta.get("format") not in ("1", str(FORMAT)):
+            raise BankError(f"bank {self.path} has format {meta.get('format')}, this release reads {FORMAT}")
+        require_own_tables(self._db, int(meta["format"]), self.path)
+        return meta
 
     def close(self) -> None:
         """Let go of the files. The bank cannot be used afterwards."""
@@ -329,7 +352,7 @@ class MemoryBank:
         self._slots.keep_only({chunk_id for chunk_id, _ in rows}, {shard for _, shard in rows})
 
     def _insert_chunk(self, namespace: str, chunk: EncodedChunk, shard: str) -> None:
-        text = zlib.compress(chunk.text.encode())
+        text = pack_text(chunk.text)
         slots, size = (len(chunk.slots), chunk.slots.nbytes) if chunk.slots else (0, 0)
         row = (chunk.chunk_id, namespace, text, chunk.tokens, slots, size, shard)
         self._db.execute(f"INSERT INTO chunks ({_CHUNK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
@@ -390,14 +413,18 @@ class MemoryBank:
 
     def document_metadata(self, namespace: str, document_id: str) -> dict[str, object]:
         """Return what was stored beside a document."""
-        self.document_hash(namespace, document_id, required=True)
-        query = "SELECT metadata FROM documents WHERE namespace = ? AND document_id = ?"
-        metadata: dict[str, object] = json.loads(self.rows(query, namespace, document_id)[0][0])
-        return metadata
+        with self._snapshot():
+            self.document_hash(namespace, document_id, required=True)
+            query = "SELECT metadata FROM documents WHERE namespace = ? AND document_id = ?"
+            return unpack_metadata(self.rows(query, namespace, document_id)[0][0], document_id)
 
     def text(self, chunk_id: str) -> str:
-        """Return a chunk's source text."""
-        return zlib.decompress(self._chunk_column("text", chunk_id)).decode()
+        """Return a chunk's source text.
+
+        Raises:
+            BankError: it is not in the bank, or damaged.
+        """
+        return unpack_text(self._chunk_column("text", chunk_id), chunk_id)
 
     def slots(self, chunk_id: str) -> Slots:
         """Return a chunk's slots, on the CPU, read from their shard.
@@ -426,19 +453,24 @@ class MemoryBank:
 
     def records(self, namespace: str) -> list[DocumentRecord]:
         """Return the documents of ``namespace`` in reading order; none where there is no such namespace."""
+        with self._snapshot():
+            placed = self.rows(
+                "SELECT document, chunk_id, start, end FROM placements JOIN documents USING (document) "
+                "WHERE namespace = ? ORDER BY document, ordinal",
+                namespace,
+            )
+            found = self.rows(
+                "SELECT document, document_id, sha256, metadata FROM documents WHERE namespace = ? ORDER BY document",
+                namespace,
+            )
         placements: dict[int, list[tuple[str, Span]]] = {}
-        for document, chunk_id, start, end in self.rows(
-            "SELECT document, chunk_id, start, end FROM placements JOIN documents USING (document) "
-            "WHERE namespace = ? ORDER BY document, ordinal",
-            namespace,
-        ):
+        for document, chunk_id, start, end in placed:
+            require_kinds((chunk_id, start, end), (str, int, int), f"a place of a document of namespace {namespace!r}")
             placements.setdefault(document, []).append((chunk_id, Span(start, end)))
-        found = self.rows(
-            "SELECT document, document_id, sha256, metadata FROM documents WHERE namespace = ? ORDER BY document",
-            namespace,
-        )
+        for _, name, sha256, _ in found:
+            require_kinds((name, sha256), (str, str), f"a document of namespace {namespace!r}")
         return [
-            DocumentRecord(name, sha256, tuple(placements.get(document, ())), json.loads(metadata))
+            DocumentRecord(name, sha256, tuple(placements.get(document, ())), unpack_metadata(metadata, name))
             for document, name, sha256, metadata in found
         ]
 
@@ -449,14 +481,10 @@ class MemoryBank:
             BankError: it is not in the bank, or its shard is missing or damaged.
         """
         query = "SELECT embedding FROM passages WHERE chunk_id = ? ORDER BY passage"
-        vectors = [np.frombuffer(blob, dtype="<f4") for (blob,) in self.rows(query, chunk_id)]
-        return EncodedChunk(
-            chunk_id,
-            self.text(chunk_id),
-            self._chunk_column("tokens", chunk_id),
-            self.slots(chunk_id) if self.fingerprint.encode else None,
-            np.stack(vectors).astype(np.float32),
-        )
+        with self._snapshot():
+            text, tokens = self.text(chunk_id), self._chunk_column("tokens", chunk_id)
+            vectors = unpack_vectors([blob for (blob,) in self.rows(query, chunk_id)])
+        return EncodedChunk(chunk_id, text, tokens, self.slots(chunk_id) if self.fingerprint.encode else None, vectors)
 
     def index(self, namespace: str, keep: Callable[[str, str], bool] | None = None) -> PassageIndex:
         """Return the namespace's chunks in reading order with their passage index, built when something changed.
@@ -469,9 +497,9 @@ class MemoryBank:
             UnknownNamespaceError: the bank has no such namespace.
         """
         if keep is not None:
-            with self._lock:
+            with self._snapshot():
                 return self._build_index(namespace, keep)
-        with self._lock:
+        with self._snapshot():
             # data_version changes when another connection wrote, the counter when this one did.
             version = (self.rows("PRAGMA data_version"), self._writes)
             known = self._indexes.get(namespace)
@@ -490,6 +518,8 @@ class MemoryBank:
             self._refuse_namespace(namespace)
         chunks: dict[str, StoredChunk] = {}
         for chunk_id, document_id, start, end, tokens, slots in rows:
+            row = (chunk_id, document_id, start, end, tokens, slots)
+            require_kinds(row, (str, str, int, int, int, int), f"a chunk of namespace {namespace!r}")
             if keep(chunk_id, document_id):
                 # Text that stands in several places is read once, where it stands first.
                 chunks.setdefault(chunk_id, StoredChunk(chunk_id, document_id, Span(start, end), tokens, slots))
@@ -500,10 +530,9 @@ class MemoryBank:
             namespace,
         )
         passages = [(order[chunk_id], blob) for chunk_id, blob in found if chunk_id in order]
-        joined = np.frombuffer(b"".join(blob for _, blob in passages), dtype="<f4")
-        vectors = joined.reshape(len(passages), -1 if passages else 1)
+        vectors = unpack_vectors([blob for _, blob in passages])
         owners = np.array([owner for owner, _ in passages], dtype=np.int64)
-        return PassageIndex(list(chunks.values()), owners, vectors.astype(np.float32))
+        return PassageIndex(list(chunks.values()), owners, vectors)
 
     def _refuse_namespace(self, namespace: str) -> NoReturn:
         known = ", ".join(repr(s.namespace) for s in self.summaries()) or "none"
@@ -511,20 +540,27 @@ class MemoryBank:
 
     def summaries(self) -> list[NamespaceSummary]:
         """Return what each namespace holds, by name."""
-        rows = self.rows(
+        counts = (
             "SELECT namespace, COUNT(DISTINCT document), COUNT(DISTINCT chunk_id) FROM documents "
             "JOIN placements USING (document) GROUP BY namespace ORDER BY namespace"
         )
         sums = "SELECT SUM(tokens), SUM(slots), SUM(bytes) FROM chunks WHERE namespace = ?"
-        return [NamespaceSummary(n, d, c, *self.rows(sums, n)[0]) for n, d, c in rows]
+        with self._snapshot():
+            found = [(*row, *self.rows(sums, row[0])[0]) for row in self.rows(counts)]
+        for row in found:
+            require_kinds(row, (str, int, int, int, int, int), f"namespace {row[0]!r}")
+        return [NamespaceSummary(*row) for row in found]
 
     def documents(self, namespace: str) -> list[tuple[str, int, int]]:
         """Return (document id, chunks, tokens) of each document of ``namespace``, in reading order."""
-        return self.rows(
+        found = self.rows(
             "SELECT document_id, COUNT(*), SUM(tokens) FROM documents JOIN placements USING (document) "
             "JOIN chunks USING (chunk_id) WHERE documents.namespace = ? GROUP BY document ORDER BY document",
             namespace,
         )
+        for row in found:
+            require_kinds(row, (str, int, int), f"document {row[0]!r} of namespace {namespace!r}")
+        return found
 
     def digest(self) -> str:
         """Hash all content: two banks with the same digest answer alike. Times and file names do not count."""
@@ -594,6 +630,20 @@ class MemoryBank:
             return self._db.execute(query, values).fetchall()
 
     @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """Let several queries see one state, whatever other processes write meanwhile."""
+        with self._lock:
+            if self._db.in_transaction:
+                yield
+                return
+            with self._guarded():
+                self._db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._db.execute("ROLLBACK")
+
+    @contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
@@ -616,8 +666,12 @@ class MemoryBank:
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
                 raise BankError(f"bank {self.path} is busy: {error}; {state}; {then}") from error
+            if "decode to UTF-8" in str(error):
+                raise BankError(f"bank {self.path} is damaged: {error}") from error
             raise StorageError(f"bank {self.path} cannot be written or read: {error}; {advice}") from error
         except sqlite3.DatabaseError as error:
             raise BankError(f"bank {self.path} is damaged: {error}") from error
         except (OSError, SafetensorError) as error:
             raise StorageError(f"bank {self.path} cannot be written or read: {error}; {advice}") from error
+        except UnicodeEncodeError as error:
+            raise InputError(f"{error.object!r} holds half a surrogate pair, which no bank can: remove it") from error

@@ -6,9 +6,11 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from .bank_files import kind_of
 from .errors import BankError
 from .kv_cache import Slots
 
@@ -91,7 +93,9 @@ class ShardedSlots:
                 span = int(tensors.metadata()[chunk_id])
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise _damaged(file, error) from error
-        return Slots(keys, values, positions, span)
+        if not _consistent(slots := Slots(keys, values, positions, span)):
+            raise _damaged(file, f"the slots of chunk {chunk_id} have shapes or types that do not belong together")
+        return slots
 
     def held(self, shard: str) -> set[str]:
         """Return the chunks whose slots are in ``shard``, by its header alone.
@@ -110,30 +114,48 @@ class ShardedSlots:
         """Return the SHA-256 of a shard's bytes, nothing where there is no such file.
 
         Raises:
-            BankError: the name is none that a shard can have.
+            BankError: the name is none that a shard can have, or what has it is no file.
         """
         file = self._file(shard)
-        if not file.is_file():
+        if not file.exists():
             return ""
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
     def _file(self, shard: str) -> Path:
         # A catalogue of other hands could name any file of this machine.
-        if not SHARD_NAME.fullmatch(shard):
+        if not isinstance(shard, str) or not SHARD_NAME.fullmatch(shard):
             raise BankError(f"the bank at {self._folder.parent} is damaged: {shard!r} is no name of a shard")
-        return self._folder / shard
+        file = self._folder / shard
+        if (kind := kind_of(file)) not in (None, "file"):
+            raise _damaged(file, f"it is a {kind}")
+        return file
 
     def keep_only(self, chunk_ids: Collection[str], shards: Collection[str]) -> None:  # noqa: ARG002
         """Remove every shard that is not named: what an interrupted write or a deletion left behind."""
-        unnamed = [file for file in self._folder.iterdir() if file.name not in shards]
+        # A folder is never a bank's own, and not the bank's to empty.
+        unnamed = [file for file in self._folder.iterdir() if file.name not in shards and kind_of(file) != "folder"]
         for file in unnamed:
             file.unlink()
         if unnamed:
             sync(self._folder)  # or a power cut could bring them back
 
 
-def _damaged(file: Path, error: Exception) -> BankError:
+def _consistent(slots: Slots) -> bool:
+    keys, values, positions = slots.keys, slots.values, slots.positions
+    return (
+        keys.dim() == 4
+        and positions.dim() == 1
+        and keys.shape == values.shape
+        and keys.shape[2] == positions.shape[0]
+        and keys.dtype == values.dtype
+        and keys.dtype.is_floating_point
+        and positions.dtype == torch.int32
+        and slots.span > 0
+    )
+
+
+def _damaged(file: Path, error: object) -> BankError:
     return BankError(f"shard {file} is missing or damaged ({error}): run 'compressed-memory repair --bank DIR'")
 
 

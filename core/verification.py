@@ -6,18 +6,19 @@ name, its embeddings and counts and each document's row in a column beside them.
 
 import os
 import sqlite3
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .bank_files import require_own_files
 from .catalogue import CATALOGUE, FORMAT, chunk_checksum, document_checksum, log_damage, make, write_lock
 from .chunking import chunk_id
 from .errors import BankError
 from .memory_bank import MemoryBank
 from .slot_store import sync
+from .stored_values import unpack_text
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -74,6 +75,7 @@ def verify(path: Path) -> list[Damage]:
 
 
 def _require_bank(path: Path) -> None:
+    require_own_files(path)
     if not (path / CATALOGUE).is_file():
         MemoryBank(path=path).close()  # says what is wrong with the place
 
@@ -115,7 +117,7 @@ def _shard_damage(bank: MemoryBank) -> Iterator[Damage]:
         if what:
             yield Damage(f"slots/{shard}", what, chunks=tuple(chunks))
     for file in sorted(folder.iterdir()):
-        if file.name not in holding:
+        if file.name not in holding and file.name not in known:  # a known one is of replaced text, and compaction's
             yield Damage(f"slots/{file.name}", "is of no commit: an interrupted write or other hands left it")
 
 
@@ -123,10 +125,10 @@ def _chunk_damage(bank: MemoryBank) -> Iterator[Damage]:
     for row, name, namespace, sealed in bank.rows("SELECT rowid, chunk_id, namespace, checksum FROM chunks"):
         (packed,) = bank.rows("SELECT text FROM chunks WHERE rowid = ?", row)[0]
         try:
-            text = zlib.decompress(packed).decode()
-        except (zlib.error, UnicodeDecodeError, TypeError):
-            text = None
-        if text is None or chunk_id(namespace, text) != name:
+            sound = chunk_id(namespace, unpack_text(packed, name)) == name
+        except (BankError, TypeError):
+            sound = False
+        if not sound:
             holders = bank.rows("SELECT DISTINCT document FROM placements WHERE chunk_id = ?", name)
             yield Damage(CATALOGUE, f"the text of chunk {name} was changed", documents=tuple(d for (d,) in holders))
         elif bank.sealed(chunk_checksum, name) != sealed:
@@ -215,6 +217,10 @@ def _salvage(path: Path) -> None:
             closing(sqlite3.connect(file, isolation_level=None)) as old,
             closing(sqlite3.connect(scratch, isolation_level=None)) as new,
         ):
+            # Before they are read: a view could go on without an end.
+            kinds = old.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE 'CREATE TABLE%'")
+            if not {"meta", *_TABLES} <= {name for (name,) in kinds.fetchall()}:
+                raise BankError(f"bank {path} cannot be repaired: tables are missing. Restore it, or ingest again")
             meta = {row[1]: row[2] for row in _readable(old, "meta")}
             if meta.get("format") != str(FORMAT) or "fingerprint" not in meta:
                 raise BankError(f"bank {path} cannot be repaired: what made it cannot be read. Ingest again")
@@ -234,6 +240,9 @@ def _salvage(path: Path) -> None:
                 # The document stays, with a wrong checksum, so that it is named before it goes.
                 new.execute("DELETE FROM placements WHERE chunk_id = ?", (name,))
             new.execute("COMMIT")
+            new.execute("PRAGMA journal_mode = WAL")
+            # What the log holds is to be in the old file before the log goes, or a kill here would lose it.
+            old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         for name in ("wal", "shm"):
             (path / f"{CATALOGUE}-{name}").unlink(missing_ok=True)
         os.replace(scratch, file)
