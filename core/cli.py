@@ -144,13 +144,14 @@ def show(
 def repair(bank: BankOption, model: ModelOption = None, adapters: AdaptersOption = None) -> None:
     """Rebuild what is damaged from the kept source text, and name what cannot be."""
     from .engine import Engine
+    from .report import printable
     from .verification import repair as mend
 
     done = mend(bank, lambda: Engine.open(bank, model=model, adapters=adapters, create=False))
     for damage in done.found:
         typer.echo(f"damaged: {damage.where}: {damage.what}")
     for document in done.lost:
-        typer.echo(f"lost: {document}: ingest it again")
+        typer.echo(f"lost: {printable(document)}: ingest it again")
     _say(f"{len(done.found)} damages, {done.rebuilt} chunks encoded again, {len(done.lost)} documents lost.")
     if done.lost:
         raise typer.Exit(1)
@@ -249,7 +250,9 @@ def describe(report: "IngestReport") -> str:
 
 
 def _say(text: str) -> None:
-    typer.echo(text, err=True)
+    from .report import printable
+
+    typer.echo(printable(text), err=True)
 
 
 def main() -> None:

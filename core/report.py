@@ -49,23 +49,25 @@ def answer_as_json(answer: Answer) -> dict[str, object]:
 def print_step(console: Console, step: Step) -> None:
     """Show one chunk that was read: where it stands, how likely it seemed, what was noted, what it called back."""
     how = "called back" if step.called_back else "opened"
-    place = f"{step.chunk.document_id} [{step.chunk.span.start}:{step.chunk.span.end}]"
+    place = f"{printable(step.chunk.document_id)} [{step.chunk.span.start}:{step.chunk.span.end}]"
     console.print(Text(f"  {how} {place}, P(open) {step.gate:.2f}", style="dim"))
     for note in step.written:
-        console.print(Text(f"    noted: {note.text}", style="dim"))
+        console.print(Text(f"    noted: {printable(note.text)}", style="dim"))
     if step.recalled.opened:
         chunk = step.recalled.opened[0]
-        console.print(Text(f"    calls back {chunk.document_id} [{chunk.span.start}:{chunk.span.end}]", style="yellow"))
+        console.print(
+            Text(f"    calls back {printable(chunk.document_id)} [{chunk.span.start}:{chunk.span.end}]", style="yellow")
+        )
     for note in step.recalled.notes:
-        console.print(Text(f"    recalls: {note.text}", style="yellow"))
+        console.print(Text(f"    recalls: {printable(note.text)}", style="yellow"))
 
 
 def print_answer(console: Console, answer: Answer) -> None:
     """Show an answer, its sources with their spans, and what it cost."""
-    console.print(Text.assemble(("Answer: ", "bold green"), answer.text))
+    console.print(Text.assemble(("Answer: ", "bold green"), printable(answer.text)))
     for number, note in enumerate(answer.sources, 1):
-        place = f"[{number}] {note.document_id} [{note.span.start}:{note.span.end}] gate {note.gate:.2f}"
-        console.print(Text.assemble("  ", (place, "cyan"), f"  {' '.join(note.quote.split())}"))
+        place = f"[{number}] {printable(note.document_id)} [{note.span.start}:{note.span.end}] gate {note.gate:.2f}"
+        console.print(Text.assemble("  ", (place, "cyan"), f"  {printable(' '.join(note.quote.split()))}"))
     usage = answer.usage
     stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in usage.seconds.items())
     console.print(
@@ -80,25 +82,32 @@ def print_answer(console: Console, answer: Answer) -> None:
 
 def print_bank(console: Console, bank: MemoryBank) -> None:
     """Show what a bank holds: namespaces, documents, and what made it."""
-    totals = Table(title=f"Memory bank {bank.path}")
+    totals = Table(title=Text(f"Memory bank {bank.path}"))
     for column in ("namespace", "documents", "chunks", "tokens", "slots", "slot bytes"):
         totals.add_column(column, justify="left" if column == "namespace" else "right")
     summaries = bank.summaries()
     for s in summaries:
-        totals.add_row(s.namespace, *(f"{n:,}" for n in (s.documents, s.chunks, s.tokens, s.slots, s.bytes)))
+        totals.add_row(
+            Text(printable(s.namespace)), *(f"{n:,}" for n in (s.documents, s.chunks, s.tokens, s.slots, s.bytes))
+        )
     console.print(totals)
     for summary in summaries:
-        listing = Table(title=f"Documents of namespace {summary.namespace}")
+        listing = Table(title=Text(f"Documents of namespace {printable(summary.namespace)}"))
         for column in ("document", "chunks", "tokens"):
             listing.add_column(column, justify="left" if column == "document" else "right")
         for document_id, chunks, tokens in bank.documents(summary.namespace):
-            listing.add_row(Text(document_id), f"{chunks:,}", f"{tokens:,}")
+            listing.add_row(Text(printable(document_id)), f"{chunks:,}", f"{tokens:,}")
         console.print(listing)
     made = Table(title="Model fingerprint", show_header=False)
     for name in Fingerprint.model_fields:
-        made.add_row(name, str(getattr(bank.fingerprint, name)))
+        made.add_row(name, Text(printable(str(getattr(bank.fingerprint, name)))))
     made.add_row("bytes on disk", f"{_bytes_in(bank.path):,}")
     console.print(made)
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal would obey instead of show: names and texts may come from other hands."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _bytes_in(folder: Path | None) -> int:
