@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 
-from .bank_files import require_own_files
+from .bank_files import SALVAGED, require_own_files
 from .catalogue import (
     CATALOGUE,
     FORMAT,
@@ -350,6 +350,8 @@ class MemoryBank:
             with self._transaction():
                 self._db.execute("DELETE FROM shards WHERE shard NOT IN (SELECT shard FROM chunks)")
         self._slots.keep_only({chunk_id for chunk_id, _ in rows}, {shard for _, shard in rows})
+        for file in self.path.glob(f"{SALVAGED}*") if self.path else ():
+            file.unlink()  # a repair that was killed leaves a copy of the catalogue, deleted texts and all
 
     def _insert_chunk(self, namespace: str, chunk: EncodedChunk, shard: str) -> None:
         text = pack_text(chunk.text)

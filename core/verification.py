@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .bank_files import require_own_files
+from .bank_files import SALVAGED, require_own_files
 from .catalogue import CATALOGUE, FORMAT, chunk_checksum, document_checksum, log_damage, make, write_lock
 from .chunking import chunk_id
 from .errors import BankError
@@ -210,7 +210,7 @@ def _rebuild(remaining: list[Damage], engine: "Engine") -> int:
 
 def _salvage(path: Path) -> None:
     """Write the catalogue anew from every row that can still be read."""
-    scratch, file = path / f"{CATALOGUE}.salvaged", path / CATALOGUE
+    scratch, file = path / SALVAGED, path / CATALOGUE
     scratch.unlink(missing_ok=True)
     try:
         with (

@@ -11,15 +11,18 @@ import typer
 
 from ..backbone import Backbone
 from ..embedder import Embedder
-from ..errors import CompressedMemoryError
+from ..errors import CompressedMemoryError, InputError
 from ..questions import read_pool, read_questions
 from ..settings import CompressionSettings, Form, RecallSettings
 from ..weights import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from . import gate as gate_benchmark
+from . import load as load_benchmark
 from . import memory as memory_benchmark
 from . import second_answer as second_answer_benchmark
 from . import throughput as throughput_benchmark
 from . import untrained as untrained_benchmark
+from .durability import FAULTS
+from .durability import measure as measure_durability
 from .material import texts as read_texts
 from .report import machine, progress, show
 
@@ -29,6 +32,8 @@ Texts = Annotated[list[Path], typer.Argument(metavar="TEXT...", help="Text files
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
 Model = Annotated[str, typer.Option(help="A known model, a folder, or an id on the Hugging Face hub.")]
 EmbedderName = Annotated[str, typer.Option("--embedder", help="A sentence-transformers model, named likewise.")]
+
+STORED_BANK = Path("tests/data/bank-format-1.zip")
 
 
 @app.callback()
@@ -143,6 +148,54 @@ def gate(
         rows = gate_benchmark.measure(Embedder(embedder), examples, list(read_pool(pool)), lambda: shown.advance(task))
     settings = {"data": data, "pool": pool, "questions": questions, "embedder": embedder}
     show("gate", settings, rows, json)
+
+
+@app.command()
+def durability(
+    faults: Annotated[int, typer.Option(min=1, help="Faults of each kind.")] = 300,
+    seed: Annotated[int, typer.Option(help="Of all that is random but moments in time.")] = 0,
+    kind: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(FAULTS)}; all if not given.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="After which no further fault begins.")] = None,
+    stored: Annotated[Path, typer.Option(help="Zip file of a bank of format 1.")] = Path(
+        "tests/data/bank-format-1.zip"
+    ),
+    out: Annotated[Path | None, typer.Option(help="Also write durability.json to this directory.")] = None,
+) -> None:
+    """Faults that a bank survives: its writer killed, its disk full, its bytes flipped, its files of other hands."""
+    if unknown := set(kind or ()) - set(FAULTS):
+        raise InputError(f"--kind {', '.join(sorted(unknown))} is none of {', '.join(FAULTS)}")
+    kinds = kind or FAULTS
+    with progress() as shown:
+        task = shown.add_task("faults", total=faults * len(kinds))
+        result = measure_durability(
+            faults, seed, stored, kinds=kinds, minutes=minutes, step=lambda: shown.advance(task)
+        )
+    settings = {"faults": faults, "seed": seed, "kinds": kinds, "skipped": result.skipped, "failures": result.failures}
+    show("durability", settings, result.rows, out / "durability.json" if out else None)
+    for line in (*result.skipped, *result.failures):
+        typer.echo(line, err=True)
+    met, survived = sum(row.faults for row in result.rows), sum(row.survived for row in result.rows)
+    typer.echo(f"{survived} of {met} faults survived.")
+    if result.failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def load(
+    readers: Annotated[int, typer.Option(min=1, help="Processes that read, of two threads each.")] = 4,
+    writers: Annotated[int, typer.Option(min=0, help="Processes that ingest, replace and delete.")] = 2,
+    namespaces: Annotated[int, typer.Option(min=1, help="Of three documents each.")] = 200,
+    seconds: Annotated[float, typer.Option(min=0.1, help="To go on for.")] = 20,
+    json: Json = None,
+) -> None:
+    """Reads and writes a second of one bank by many processes and threads at once, each answer checked."""
+    rows, errors = load_benchmark.measure(readers, writers, namespaces, seconds)
+    settings = {"readers": readers, "writers": writers, "namespaces": namespaces, "seconds": seconds, "errors": errors}
+    show("load", settings, rows, json)
+    for error in errors:
+        typer.echo(error, err=True)
+    if errors:
+        raise typer.Exit(1)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import re
 import zlib
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -65,7 +66,7 @@ class _Embedder:
         """Cut ``text`` into passages of 32 words."""
         ends = [match.end() for match in _WORD.finditer(text)]
         cuts = [0, *ends[_PASSAGE_WORDS - 1 : -1 : _PASSAGE_WORDS], len(text)]
-        return [Span(start, end) for start, end in zip(cuts, cuts[1:], strict=False)]
+        return [Span(start, end) for start, end in pairwise(cuts)]
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         seeds = [np.frombuffer(text.encode().ljust(1), dtype=np.uint8) for text in texts]

@@ -9,8 +9,8 @@ from typing import Literal
 from ...errors import BankError
 from ...memory_bank import MemoryBank
 from ...verification import repair, verify
-from .history import History, HistoryError, State, perform, plan, texts_of
 from ..stand_in import StandInEngine
+from .history import History, HistoryError, State, perform, plan, texts_of
 
 Outcome = Literal["repaired whole", "repaired, lost documents named", "beyond repair, said so", "free room, unchanged"]
 
@@ -32,7 +32,9 @@ class Flips:
         self._state = state
         with closing(MemoryBank(path=self._sound)) as bank:
             self._digest = bank.digest()
-        self._files = sorted(f.relative_to(self._sound) for f in self._sound.rglob("*") if f.stat().st_size)
+        self._files = sorted(
+            f.relative_to(self._sound) for f in self._sound.rglob("*") if f.is_file() and f.stat().st_size
+        )
 
     def next(self) -> Outcome:
         """Flip a bit, verify, repair, and return what came of it.

@@ -25,7 +25,7 @@ def small_disk(place: Path) -> Iterator[bool]:
         yield allowed
     finally:
         if allowed:
-            subprocess.run(["umount", str(place)], capture_output=True, check=True)  # noqa: S607 - root's own
+            subprocess.run(["umount", "--lazy", str(place)], capture_output=True, check=True)  # noqa: S607 - root's own
 
 
 class FullDisk:
@@ -56,8 +56,12 @@ class FullDisk:
             many = sum(map(len, self._history.state.values())) > _SIZE // 40
             wanted: Kind = "ingest" if few else "delete namespace" if many else self._dice.choice(_KINDS)
             operation = plan(wanted, self._history.state, self._dice)
-            if self._fails(operation):
-                return operation.kind
+            try:
+                if self._fails(operation):
+                    return operation.kind
+            except HistoryError:
+                self._history = History(self._bank, self._bank)
+                raise
 
     def _fails(self, operation: Operation) -> bool:
         """Do ``operation`` with some room or none left; return whether it failed."""

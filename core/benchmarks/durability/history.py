@@ -25,9 +25,21 @@ State = Mapping[tuple[str, str], str]
 """The text of each document, by namespace and document id."""
 
 _NAMESPACES = ("a", "b", "c")
-_WORDS = "slot shard gate chunk query bank token layer reader writer scan note recall head value key".split()
-
-
+_WORDS = (
+    "slot",
+    "shard",
+    "gate",
+    "chunk",
+    "query",
+    "bank",
+    "token",
+    "layer",
+    "reader",
+    "scan",
+    "note",
+    "recall",
+    "key",
+)
 _ERASING = ("delete document", "delete namespace", "compact")
 
 
@@ -137,15 +149,15 @@ class History:
             found = texts_of(bank)
             for key in {**before, **after, **found}:
                 if found.get(key) not in (before.get(key), after.get(key)):
-                    raise HistoryError(f"document {key} is {found.get(key)!r:.60} after {cut_short}")
+                    raise HistoryError(f"document {key} is {str(found.get(key))[:60]!r} after {_said(cut_short)}")
             if cut_short and cut_short.kind == "delete namespace" and found not in (before, after):
-                raise HistoryError(f"half of a namespace is there after {cut_short}")
+                raise HistoryError(f"half of a namespace is there after {_said(cut_short)}")
             alive = self._check_chunks(bank)
             for namespace in sorted({namespace for namespace, _ in found}):
                 _check_index(bank, namespace)
         wrong = [d for d in verify(self._place) if "is of no commit" not in d.what or not cut_short]
         if wrong:
-            raise HistoryError(f"damaged after {cut_short}: {wrong}")
+            raise HistoryError(f"damaged after {_said(cut_short)}: {wrong}")
         last = acknowledged[-1].kind if acknowledged else ""
         # What comes after an erasure may write again what it erased.
         if last in _ERASING and (not cut_short or cut_short.kind in _ERASING):
@@ -203,3 +215,7 @@ def _check_index(bank: MemoryBank, namespace: str) -> None:
         nearest = index.similarities(bank.chunk(chunk.chunk_id).embeddings, None)
         if nearest[row] < 0.999:
             raise HistoryError(f"chunk {chunk.chunk_id} is not found by its own embeddings")
+
+
+def _said(operation: Operation | None) -> str:
+    return f"{operation.kind} of {operation.namespace} {list(operation.documents)}" if operation else "all was done"

@@ -91,7 +91,7 @@ class Kills:
         return history
 
     def _fault(self, kind: Kind, history: History) -> Operation | None:
-        """Let a process do ``kind`` and then more, and kill it; return what it was doing, ``None``: it was too quick."""
+        """Let a process do ``kind`` and then more, and kill it; return what was cut short, ``None``: nothing."""
         operations, state = list[Operation](), history.state
         for what in (kind, *self._dice.choices(KINDS[1:], k=2)):
             operations.append(plan(what, state, self._dice))
