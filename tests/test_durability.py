@@ -34,7 +34,7 @@ def test_a_bank_survives(fault: str, tmp_path: Path) -> None:
 
 
 @forks
-@pytest.mark.parametrize("wrong", ["shard after its name", "no transaction", "no sync of names"])
+@pytest.mark.parametrize("wrong", ["no sync of a shard", "no transaction", "no sync of names"])
 def test_the_harness_sees_what_is_wrong(wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each ordering that the bank rests on is taken away once."""
     if wrong == "no transaction":
