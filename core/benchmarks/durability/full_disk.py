@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ...errors import StorageError
-from .history import History, HistoryError, Kind, Operation, perform, plan
+from .history import History, HistoryError, Kind, Operation, State, perform, plan
 
 _SIZE = 4 << 20
 _KINDS: tuple[Kind, ...] = ("ingest", "replace", "delete document", "delete namespace", "compact")
@@ -38,11 +38,11 @@ class FullDisk:
         """
         self._disk, self._dice = disk, random.Random(f"{seed} full disk")
         self._bank = disk / "bank"
-        state = {}
+        state: State = {}
         for _ in range(4):
-            operation = plan("ingest", {}, self._dice)
+            operation = plan("ingest", state, self._dice)
             perform(operation, self._bank)
-            state = {**operation.after(state)}
+            state = operation.after(state)
         self._history = History(self._bank, self._bank)
 
     def next(self) -> Kind:

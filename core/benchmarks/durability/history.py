@@ -70,7 +70,7 @@ def plan(kind: Kind, state: State, dice: random.Random) -> Operation:
         return Operation(kind)
     held = sorted(state)
     if kind == "ingest" or not held:
-        names = [f"d{dice.randrange(10**6)}" for _ in range(dice.choice((1, 1, 3)))]
+        names = [f"d{dice.randrange(10**6)}" for _ in range(dice.choice((1, 2, 4)))]
         return Operation("ingest", dice.choice(_NAMESPACES), {name: _text(dice) for name in names})
     namespace, name = dice.choice(held)
     if kind == "replace":

@@ -117,6 +117,10 @@ def _journal(bank: Path, outside: Path, dice: random.Random) -> None:  # noqa: A
     (bank / f"{CATALOGUE}-journal").write_bytes(head.ljust(512, b"\0") + end)
 
 
+def _log(bank: Path, outside: Path, dice: random.Random) -> None:  # noqa: ARG001
+    (bank / f"{CATALOGUE}-wal").write_bytes(dice.randbytes(9000))
+
+
 def _fingerprint(bank: Path, outside: Path, dice: random.Random) -> None:  # noqa: ARG001
     said = '{"model": 7}'
     with closing(sqlite3.connect(bank / CATALOGUE, isolation_level=None)) as database:
@@ -142,7 +146,7 @@ HARMS: dict[str, Harm] = {
     "truncated catalogue": _file(CATALOGUE, lambda data, dice: data[: dice.randrange(len(data))]),
     "garbage catalogue": _file(CATALOGUE, lambda data, dice: dice.randbytes(len(data))),
     "garbage pages": _file(CATALOGUE, lambda data, dice: data[:4096] + dice.randbytes(len(data) - 4096)),
-    "garbage log": lambda bank, _outside, dice: (bank / f"{CATALOGUE}-wal").write_bytes(dice.randbytes(9000)) and None,
+    "garbage log": _log,
     "journal that names a file": _journal,
     "catalogue is a folder": _folder(CATALOGUE),
     "catalogue is a pipe": _pipe(CATALOGUE),

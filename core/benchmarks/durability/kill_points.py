@@ -12,7 +12,7 @@ from typing import Any
 
 from ... import ingest, slot_store
 
-_INSTRUCTIONS = 400
+_INSTRUCTIONS = 2000
 """Of SQLite's virtual machine between two steps, so that a long statement has several."""
 
 
@@ -34,8 +34,11 @@ class KillPoints:
 
     def install(self) -> None:
         """Begin to count."""
-        real_fsync, real_replace, real_unlink, real_save = os.fsync, os.replace, os.unlink, slot_store.save_file
-        real_connect = sqlite3.connect
+        system: Any = os
+        shards: Any = slot_store
+        database: Any = sqlite3
+        real_fsync, real_replace, real_unlink = os.fsync, os.replace, os.unlink
+        real_save, real_connect = shards.save_file, sqlite3.connect
 
         def fsync(handle: int) -> None:
             self.step()
@@ -61,13 +64,13 @@ class KillPoints:
             real_save(tensors, target, **named)
 
         def connect(*arguments: Any, **named: Any) -> sqlite3.Connection:  # noqa: ANN401
-            database = real_connect(*arguments, **named)
-            database.set_trace_callback(lambda _: self.step())
-            database.set_progress_handler(self.step, _INSTRUCTIONS)
-            return database
+            connection = real_connect(*arguments, **named)
+            connection.set_trace_callback(lambda _: self.step())
+            connection.set_progress_handler(self.step, _INSTRUCTIONS)
+            return connection
 
-        os.fsync, os.replace, os.unlink = fsync, replace, unlink
-        slot_store.save_file, sqlite3.connect = save_file, connect
+        system.fsync, system.replace, system.unlink = fsync, replace, unlink
+        shards.save_file, database.connect = save_file, connect
 
     def step(self) -> None:
         """Pass a step, or die at it."""
