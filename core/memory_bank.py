@@ -671,7 +671,7 @@ class MemoryBank:
             if "decode to UTF-8" in str(error):
                 raise BankError(f"bank {self.path} is damaged: {error}") from error
             raise StorageError(f"bank {self.path} cannot be written or read: {error}; {advice}") from error
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter of a column's changed name
             raise BankError(f"bank {self.path} is damaged: {error}") from error
         except (OSError, SafetensorError) as error:
             raise StorageError(f"bank {self.path} cannot be written or read: {error}; {advice}") from error

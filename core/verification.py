@@ -247,7 +247,7 @@ def _salvage(path: Path) -> None:
             (path / f"{CATALOGUE}-{name}").unlink(missing_ok=True)
         os.replace(scratch, file)
         sync(path)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise BankError(f"bank {path} cannot be repaired: {error}. Restore it from a copy, or ingest again") from error
     finally:
         scratch.unlink(missing_ok=True)

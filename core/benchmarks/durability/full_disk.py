@@ -66,7 +66,7 @@ class FullDisk:
     def _fails(self, operation: Operation) -> bool:
         """Do ``operation`` with some room or none left; return whether it failed."""
         ballast = self._disk / "ballast"
-        room = self._dice.choice((0, 4, 8, 16, 32, 48, 64, 96)) << 10
+        room = self._dice.choice((0, 0, 4, 8, 16, 24, 48)) << 10
         fill(ballast, max(0, free(self._disk) - room))
         try:
             perform(operation, self._bank)
