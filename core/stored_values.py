@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .errors import BankError, InputError
 
-MAX_TEXT_BYTES = 1 << 24
+MAX_TEXT_BYTES = 1 << 22
 """Of a chunk's text. A few bytes of zlib could otherwise fill the memory."""
 
 

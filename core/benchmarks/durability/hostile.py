@@ -104,7 +104,7 @@ def _header(**changes: object) -> Callable[[bytes, random.Random], bytes]:
 def _bomb(bank: Path, outside: Path, dice: random.Random) -> None:  # noqa: ARG001
     packing = zlib.compressobj(9)
     megabyte = b" " * (1 << 20)
-    packed = b"".join(packing.compress(megabyte) for _ in range(32)) + packing.flush()
+    packed = b"".join(packing.compress(megabyte) for _ in range(16)) + packing.flush()
     with closing(sqlite3.connect(bank / CATALOGUE, isolation_level=None)) as database:
         database.execute("UPDATE chunks SET text = ?", (packed,))
 
