@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import resource
 import signal
 import sqlite3
 import struct
@@ -206,6 +205,8 @@ def try_bank(bank: Path, outside: Path) -> None:
         HistoryError: something else than an error of this library came of it, it took too long or too much memory, or
             something in directory ``outside`` was touched.
     """
+    import resource  # POSIX only, as forking is
+
     before = dict(_contents(outside))
     if (child := os.fork()) == 0:
         try:
