@@ -140,6 +140,7 @@ def _step(trace: Trace, row: int, numbers: dict[_Key, int]) -> dict[str, object]
         "view": trace.chosen_by[row] + 1,
         "segments": list(_segments(trace, step, numbers)),
         "new": {_key(note) for note in step.memory.notes} - {_key(note) for note in (before.notes if before else ())},
+        "asked": step.recalled.query != " ".join(note.text for note in step.written),
         "left": step.memory.past[len(before.past) if before else 0 :],
     }
 

@@ -8,6 +8,7 @@
   const reads = new Map(); // cell -> the steps, from 0, that read a chunk of it
   data.opened.forEach((open, step) => reads.set(open.cell, [...(reads.get(open.cell) || []), step]));
   const sources = new Set(data.sources);
+  const HELP = element("strip-help").textContent;
   const state = { view: 0, cell: -1, focused: false };
   let boxes = []; // [x, y] of each cell, in CSS pixels
   let labels = []; // [text, x, y, width] of each document that has room for its name
@@ -27,11 +28,17 @@
     return found;
   }
 
+  // What all ids begin with, up to a slash, says nothing beside a cell.
+  const folder = data.documents.reduce((shared, name) => {
+    while (!name.startsWith(shared)) shared = shared.slice(0, shared.lastIndexOf("/", shared.length - 2) + 1);
+    return shared;
+  }, data.documents[0].slice(0, data.documents[0].lastIndexOf("/") + 1)).length;
+
   function layout(width) {
     const blocks = groups();
     const named = blocks.length <= 150 && cells <= 1000;
-    size = cells <= 500 ? 16 : cells <= 2500 ? 9 : 5;
-    const gap = size > 5 ? 2 : 1, pitch = size + gap, between = named ? 12 : gap + 1, top = named ? 16 : 0;
+    size = cells <= 120 ? 22 : cells <= 600 ? 16 : cells <= 2500 ? 9 : 5;
+    const gap = size > 5 ? 2 : 1, pitch = size + gap, between = named ? 14 : blocks.length > cells / 2 ? gap : gap + 3, top = named ? 17 : 0;
     const room = Math.max(1, Math.floor((width - 6) / pitch));
     boxes = []; labels = [];
     let x = 3, y = 3, tallest = 0;
@@ -41,7 +48,7 @@
       const wide = Math.min(width - 6, named ? Math.max(104, columns * pitch) : pitch);
       if (x > 3 && x + wide > width - 3) newLine();
       if (named) {
-        labels.push([data.documents[data.first[start]], x, y, wide]);
+        labels.push([data.documents[data.first[start]].slice(folder), x, y, wide]);
         for (let i = 0; i < count; i++) boxes.push([x + (i % columns) * pitch, y + top + Math.floor(i / columns) * pitch]);
         tallest = Math.max(tallest, top + Math.ceil(count / columns) * pitch + 8);
         x += wide + between;
@@ -110,11 +117,11 @@
 
   function mark(pen, cell, steps, value) {
     if (!steps.length) return;
-    const [x, y] = boxes[cell], out = size > 5 ? 0.5 : 1.5;
+    const [x, y] = boxes[cell], out = size > 5 ? 0.5 : 2.5;
     pen.strokeStyle = colours.opened;
     pen.lineWidth = size > 5 ? 3 : 2;
     pen.strokeRect(x - out, y - out, size + 2 * out, size + 2 * out);
-    if (size >= 16) {
+    if (size > 9) {
       pen.fillStyle = colours.on(value);
       pen.textAlign = "center";
       pen.textBaseline = "middle";
@@ -124,7 +131,7 @@
     }
     if (sources.has(cell)) {
       pen.beginPath();
-      pen.arc(x + size, y, size > 5 ? 4 : 3, 0, 7);
+      pen.arc(x + size + out - 0.5, y - out + 0.5, size > 5 ? 4 : 3, 0, 7);
       pen.fillStyle = colours.ink;
       pen.strokeStyle = colours.card;
       pen.lineWidth = 1.5;
@@ -157,15 +164,15 @@
 
   function point(cell) {
     state.cell = cell;
-    element("readout").textContent = cell < 0 ? "\u00a0" : describe(cell);
+    element("readout").textContent = cell < 0 ? HELP : describe(cell);
     draw();
   }
 
   function describe(cell) {
-    const from = data.documents[data.first[cell]], span = (n) => n.toLocaleString("en");
-    const to = data.last && data.last[cell] !== data.first[cell] ? " – " + data.documents[data.last[cell]] + " " : "";
-    const place = to ? from + " [" + span(data.start[cell]) + to + span(data.end[cell]) + "]"
-      : from + " [" + span(data.start[cell]) + "–" + span(data.end[cell]) + "]";
+    const [from, to] = [data.first[cell], data.last ? data.last[cell] : data.first[cell]];
+    const [start, end] = [data.start[cell], data.end[cell]].map((character) => character.toLocaleString("en"));
+    const place = from === to ? `${data.documents[from]} [${start}–${end}]`
+      : `${data.documents[from]} [${start}] – ${data.documents[to]} [${end}]`;
     const steps = (reads.get(cell) || []).filter(shown);
     return "\u2068" + place + "\u2069 · P(open) " + (views[state.view][cell] / 255).toFixed(2)
       + (steps.length ? " · read in step " + steps.map((step) => step + 1).join(", ") : "")
@@ -240,16 +247,26 @@
 
   const repaint = () => { readColours(); resize(); };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
+  // Paper is light, and folds nothing away but the chunks that gave no note.
   let folded = [];
   window.addEventListener("beforeprint", () => {
-    folded = [...document.querySelectorAll("details:not([open])")];
+    folded = [...document.querySelectorAll("details:not([open], .read)")];
     folded.forEach((details) => { details.open = true; });
+    document.documentElement.dataset.printing = "true";
     repaint();
   });
-  window.addEventListener("afterprint", () => { folded.forEach((details) => { details.open = false; }); repaint(); });
+  window.addEventListener("afterprint", () => {
+    folded.forEach((details) => { details.open = false; });
+    delete document.documentElement.dataset.printing;
+    repaint();
+  });
   new ResizeObserver(() => { if (boxes.length && Math.round(canvas.clientWidth * (window.devicePixelRatio || 1)) !== canvas.width) resize(); }).observe(canvas);
 
   document.querySelector(".controls").hidden = false;
+  for (const quoted of document.querySelectorAll(".text")) {
+    const first = quoted.querySelector("mark.source") || quoted.querySelector("mark");
+    if (first) quoted.scrollTop = first.offsetTop - 60;
+  }
   repaint();
   show(0);
   unfold();
