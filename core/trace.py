@@ -12,7 +12,7 @@ from .gate import Scored, SimilarityGate
 from .generation import Writer
 from .memory_bank import Fingerprint
 from .passage_index import StoredChunk
-from .recall import Answer, Began, Event, Listener, Opened, Step
+from .recall import Answer, Began, Event, Listener, Opened
 from .settings import RecallSettings, replaced
 from .usage import Stage
 
@@ -27,8 +27,8 @@ class Scoring:
     scored: Scored
     stage: Stage
     """``gate``: the scan asked; ``callback``: the look back did."""
-    steps_done: int
-    """Chunks that had been read by then."""
+    chunks_read: int
+    """Before it."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +79,14 @@ class Recorder:
     scorings: list[Scoring] = field(default_factory=list)
     chosen_by: list[int] = field(default_factory=list)
     _stage: Stage = "gate"
-    _steps: int = 0
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Began):
             self._stage = event.stage
         elif isinstance(event, Scored):
-            self.scorings.append(Scoring(event, self._stage, self._steps))
+            self.scorings.append(Scoring(event, self._stage, len(self.chosen_by)))
         elif isinstance(event, Opened):
             self.chosen_by.append(len(self.scorings) - 1)  # a scan opens by what it was given last
-        elif isinstance(event, Step):
-            self._steps += 1
         self.onward(event)
 
 

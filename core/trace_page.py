@@ -187,7 +187,7 @@ def _strip(trace: Trace) -> dict[str, object]:
         "views": [
             {"label": "highest of the run", "done": len(trace.answer.steps), "p": _bytes(trace.highest, share)},
             *(
-                {"label": _label(s), "done": s.steps_done, "p": _bytes(s.scored.probabilities, share)}
+                {"label": _label(s, trace.question), "done": s.chunks_read, "p": _bytes(s.scored.probabilities, share)}
                 for s in trace.scorings
             ),
         ],
@@ -199,12 +199,12 @@ def _strip(trace: Trace) -> dict[str, object]:
     }
 
 
-def _label(scoring: Scoring) -> str:
-    notes = len(scoring.scored.notes)
+def _label(scoring: Scoring, question: str) -> str:
+    notes, query = len(scoring.scored.notes), scoring.scored.query
     known = f"with {notes} note{'s' if notes > 1 else ''}" if notes else "no notes"
     if scoring.stage == "gate":
-        return f"scan for step {scoring.steps_done + 1}, {known}"
-    return f"callback after step {scoring.steps_done + 1}, {known}: {scoring.scored.query}"
+        return f"scan for step {scoring.chunks_read + 1}, {known}"
+    return f"callback after step {scoring.chunks_read}, " + (known if query == question else f"for “{query}”")
 
 
 def _bytes(probabilities: NDArray[np.float32], share: int) -> str:

@@ -96,10 +96,12 @@ def test_what_the_gate_gave_is_kept_for_each_moment(hops: Trace) -> None:
     assert [step.called_back for step in hops.answer.steps].count(True) >= 1
     rows = {chunk.chunk_id: row for row, chunk in enumerate(hops.chunks)}
     assert len(rows) == len(hops.chunks) > len(hops.answer.steps)
-    for step, chosen in zip(hops.answer.steps, hops.chosen_by, strict=True):
+    for row, (step, chosen) in enumerate(zip(hops.answer.steps, hops.chosen_by, strict=True)):
         scoring = hops.scorings[chosen]
         assert scoring.scored.probabilities[rows[step.chunk.chunk_id]] == np.float32(step.gate)
-        assert scoring.stage == ("callback" if step.called_back else "gate")
+        # The scan goes by what a callback was given, too, while nothing changed.
+        assert scoring.chunks_read == row if step.called_back else scoring.chunks_read <= row
+        assert scoring.stage == "callback" or not step.called_back
     assert hops.scorings[0].scored.notes == ()
     assert any(not np.array_equal(hops.scorings[0].scored.probabilities, s.scored.probabilities) for s in hops.scorings)
     assert (hops.settings.form, hops.settings.gate) == ("raw", "similarity")
