@@ -8,8 +8,9 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	$(VENV)/bin/python -m core demo
 
+# A process a core, each with one thread: threads of several processes get in each other's way.
 test: $(STAMP)
-	$(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 check: $(STAMP)
 	$(VENV)/bin/ruff format --check .

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .engine import Engine, OpenedChunk
     from .errors import CompressedMemoryError, InputError
+    from .gate import Scored
     from .generation import Prompt, Reply, Writer
     from .ingest import Document, IngestReport, Progress
     from .memory_bank import DocumentRecord
     from .prompts import Instructions
     from .recall import Answer, Began, Ended, Event, Opened, Step, Written
     from .settings import DEFAULT_NAMESPACE, CompressionSettings, RecallSettings
+    from .trace import Trace
     from .working_memory import Note
 
 _HOMES = {
@@ -28,6 +30,7 @@ _HOMES = {
     "InputError": "errors",
     "Progress": "ingest",
     "Instructions": "prompts",
+    "Scored": "gate",
     "Prompt": "generation",
     "Reply": "generation",
     "Writer": "generation",
@@ -40,6 +43,7 @@ _HOMES = {
     "Written": "recall",
     "CompressionSettings": "settings",
     "RecallSettings": "settings",
+    "Trace": "trace",
     "Note": "working_memory",
 }
 
@@ -64,7 +68,9 @@ __all__ = [
     "Prompt",
     "RecallSettings",
     "Reply",
+    "Scored",
     "Step",
+    "Trace",
     "Writer",
     "Written",
 ]

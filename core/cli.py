@@ -255,6 +255,9 @@ def _say(text: str) -> None:
     typer.echo(printable(text), err=True)
 
 
+from . import cli_trace  # noqa: E402, F401  # registers its command, with the app and the options above
+
+
 def main() -> None:
     """Run the command line and exit: 0 done, 2 an error that the one line on standard error names, 130 interrupted."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)

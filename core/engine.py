@@ -24,6 +24,7 @@ from .reasoner import Reasoner
 from .recall import Answer, Listener, Recall, check_question
 from .settings import DEFAULT_NAMESPACE, CompressionSettings, Form, Placement, RecallSettings, replaced
 from .slot_gate import HEAD, load_gate
+from .trace import Trace, record
 from .weights import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from .working_memory import WorkingMemory
 
@@ -206,6 +207,22 @@ class Engine:
         reasoner = Reasoner(writer or Generator(self.backbone), self.bank, self.embedder, settings, form, instructions)
         keep = None if wanted is None else (lambda chunk_id, _: chunk_id in wanted)
         return Recall(self.bank, self.gate(settings), reasoner, settings).ask(question, namespace, listener, keep)
+
+    def trace(
+        self,
+        question: str,
+        namespace: str = DEFAULT_NAMESPACE,
+        settings: RecallSettings | None = None,
+        listener: Listener = lambda _: None,
+        writer: Writer | None = None,
+    ) -> Trace:
+        """Answer a question exactly as :meth:`ask` does and keep its run, to write it as a page.
+
+        Raises:
+            InputError, UnknownNamespaceError: see :meth:`ask`.
+        """
+        settings = settings or (RecallSettings() if writer is None else OWN_MODEL)
+        return record(self, question, namespace, settings, listener, writer)
 
     def retrieve(
         self,

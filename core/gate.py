@@ -4,6 +4,8 @@ Two gates give P(open): :class:`SimilarityGate` from embeddings alone, for every
 day; :class:`BankGate` from the slots, once one is trained. :class:`Scan` turns probabilities into an order of reading.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -92,14 +94,38 @@ class BankGate:
         return found
 
 
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Event: the gate gave each chunk its P(open), from what was known then."""
+
+    query: str
+    """The question, or what the reasoner asked the callback for."""
+    notes: tuple[str, ...]
+    """The lines of working memory that the gate saw beside it."""
+    chunks: tuple[StoredChunk, ...]
+    """Those there are to open, in reading order."""
+    probabilities: NDArray[np.float32]
+    """float32 [chunks]. The scan goes by this very array: read it only."""
+
+
 class Scan:
     """The order in which one question's chunks are read: one way through the documents, as the gate opens them.
 
     A chunk that the scan has gone past stays unread; only a callback brings it back.
     """
 
-    def __init__(self, index: PassageIndex, gate: Gate, settings: RecallSettings) -> None:
-        self._index, self._gate, self._settings = index, gate, settings
+    def __init__(
+        self,
+        index: PassageIndex,
+        gate: Gate,
+        settings: RecallSettings,
+        listener: Callable[[Scored], None] = lambda _: None,
+    ) -> None:
+        """
+        Args:
+            listener: sees what the gate gives, each time that it is asked.
+        """
+        self._index, self._gate, self._settings, self._listener = index, gate, settings, listener
         self._place = 0
         self._read: set[int] = set()
         self._scored: tuple[tuple[str, str], NDArray[np.float32]] | None = None
@@ -128,7 +154,9 @@ class Scan:
     def _probabilities(self, question: str, memory: WorkingMemory) -> NDArray[np.float32]:
         # Nothing can have changed while question and memory have not.
         if self._scored is None or self._scored[0] != (question, memory.text):
-            self._scored = ((question, memory.text), self._gate.probabilities(question, memory, self._index))
+            scores = self._gate.probabilities(question, memory, self._index)
+            self._scored = ((question, memory.text), scores)
+            self._listener(Scored(question, memory.lines, self._index.chunks, scores))
         return self._scored[1]
 
     def _open_rows(self, scores: NDArray[np.float32]) -> list[int]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from .errors import InputError, require_unicode
-from .gate import Gate, Scan
+from .gate import Gate, Scan, Scored
 from .memory_bank import MemoryBank
 from .passage_index import StoredChunk
 from .prompts import NOTHING_FOUND
@@ -34,6 +34,8 @@ class Step:
     written: tuple[Note, ...]
     recalled: "Recalled"
     """What was looked for afterwards, and what came of it."""
+    memory: WorkingMemory
+    """As it was then."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Ended:
     there is an answer."""
 
 
-Event = Opened | Step | Written | Began | Ended
+Event = Opened | Step | Written | Scored | Began | Ended
 Listener = Callable[[Event], None]
 
 
@@ -117,8 +119,8 @@ class Recall:
         """Answer ``question`` from the documents of ``namespace``.
 
         Args:
-            listener: sees each chunk as it is opened, each step as it is done, the answer as it is written and where
-                each stage begins and ends; what it raises ends the question.
+            listener: sees what the gate gives every chunk, each chunk as it is opened, each step as it is done, the
+                answer as it is written and where each stage begins and ends; what it raises ends the question.
             keep: which chunks there are to open; see :meth:`core.memory_bank.MemoryBank.index`.
 
         Raises:
@@ -128,14 +130,14 @@ class Recall:
         check_question(question)
         usage, steps = Usage(), list[Step]()
         memory, recalled = WorkingMemory(), Recalled()
-        scan = Scan(self._bank.index(namespace, keep), self.gate, self.settings)
+        scan = Scan(self._bank.index(namespace, keep), self.gate, self.settings, listener)
 
         while opened := recalled.opened or self._next_open(question, memory, scan, usage, listener):
             called_back = recalled.opened is not None
             listener(Opened(*opened, called_back))
             update = self._update(question, memory, opened, recalled, usage, listener)
             memory, recalled = update.memory, self._callback(question, update, scan, usage, listener)
-            steps.append(Step(*opened, called_back, update.written, recalled))
+            steps.append(Step(*opened, called_back, update.written, recalled, memory))
             listener(steps[-1])
 
         text = self._answer(question, memory, recalled, usage, listener)

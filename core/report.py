@@ -101,8 +101,31 @@ def print_bank(console: Console, bank: MemoryBank) -> None:
     made = Table(title="Model fingerprint", show_header=False)
     for name in Fingerprint.model_fields:
         made.add_row(name, Text(printable(str(getattr(bank.fingerprint, name)))))
-    made.add_row("bytes on disk", f"{_bytes_in(bank.path):,}")
     console.print(made)
+    console.print(_bytes_by_kind(bank))
+
+
+def _bytes_by_kind(bank: MemoryBank) -> Table:
+    """Return a table of what the bytes on disk are, with what each kind takes for a million tokens."""
+    (tokens, slots, text), *_ = bank.rows("SELECT SUM(tokens), SUM(bytes), SUM(LENGTH(text)) FROM chunks")
+    ((embeddings,),) = bank.rows("SELECT SUM(LENGTH(embedding)) FROM passages")
+    kinds = {"slots": slots or 0, "source text, compressed": text or 0, "embeddings": embeddings or 0}
+    on_disk = _bytes_in(bank.path)
+    # Freed pages and a log that is not yet emptied count here too.
+    kinds["catalogue and file headers"] = max(0, on_disk - sum(kinds.values()))
+    table = Table(title="Bytes by kind", show_footer=True)
+    table.add_column("kind", footer="on disk")
+    table.add_column("bytes", justify="right", footer=f"{on_disk:,}")
+    table.add_column("share", justify="right")
+    table.add_column("for 1 M tokens", justify="right", footer=_for_a_million(on_disk, tokens))
+    for kind, size in kinds.items():
+        share = f"{size / on_disk:.1%}" if on_disk else ""
+        table.add_row(kind, f"{size:,}", share, _for_a_million(size, tokens))
+    return table
+
+
+def _for_a_million(size: int, tokens: int | None) -> str:
+    return f"{size / tokens:,.1f} MB" if tokens else ""
 
 
 def printable(text: str) -> str:

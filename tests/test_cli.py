@@ -110,6 +110,23 @@ def test_ask_without_json_shows_answer_sources_steps_and_cost(cli, bank: Path) -
     assert "opened assert.txt" in ran.error
 
 
+def test_trace_answers_as_ask_does_and_writes_a_page(cli, bank: Path, tmp_path: Path) -> None:
+    question, page = "What does assert do when __debug__ is false?", tmp_path / "page.html"
+    said = json.loads(cli("ask", question, "--bank", bank, "--json").out)
+    ran = cli("trace", question, "--bank", bank, "--out", page)
+    assert ran.code == 0
+    assert ran.out.startswith(f"Answer: {said['answer']}\n")
+    assert f"Wrote {page}: {page.stat().st_size:,} bytes" in ran.error
+    text = page.read_text("utf-8")
+    assert [f'id="step-{n}"' in text for n in range(1, len(said["steps"]) + 2)] == [True] * len(said["steps"]) + [False]
+    for bad in ("page.txt", "nowhere/page.html"):
+        assert_refused(cli("trace", question, "--bank", bank, "--out", tmp_path / bad), bad)
+    assert_refused(cli("trace", " ", "--bank", bank, "--out", tmp_path / "none.html"), "the question is ' '")
+    assert_refused(cli("trace", "What?", "--bank", bank, "--namespace", "bob", "--out", page), "no namespace 'bob'")
+    assert page.read_text("utf-8") == text
+    assert [entry.name for entry in tmp_path.iterdir()] == ["page.html"]
+
+
 def test_ingesting_again_encodes_nothing(cli, bank: Path, folder: Path) -> None:
     ran = cli("ingest", folder, "--bank", bank)
     assert ran.code == 0
@@ -121,6 +138,17 @@ def test_show_lists_documents_and_what_made_the_bank(cli, bank: Path) -> None:
     assert ran.code == 0
     for part in ("loops/while.txt", "loops/break.md", "SmolLM2-135M-Instruct", "in_place", "slot bytes", "weights"):
         assert part in ran.out
+
+
+def test_show_says_what_the_bytes_are(cli, bank: Path) -> None:
+    out = cli("show", "--bank", bank).out
+    table = out[out.index("Bytes by kind") :]
+    rows = [re.split(r"\s*[│┃]\s*", line)[1:3] for line in table.splitlines() if re.match("[│┃]", line)]
+    sizes = {kind: int(size.replace(",", "")) for kind, size in rows[1:]}
+    on_disk = sizes.pop("on disk")
+    assert on_disk == sum(file.stat().st_size for file in bank.rglob("*") if file.is_file())
+    assert sum(sizes.values()) == on_disk
+    assert sizes["slots"] > sizes["embeddings"] > 0 < sizes["source text, compressed"] < sum(map(len, FOLDER.values()))
 
 
 def test_text_only_keeps_no_slots_and_is_asked_raw(cli, folder: Path, tmp_path: Path) -> None:

@@ -137,6 +137,23 @@ def test_asking_twice_gives_the_same_answer_and_leaves_the_bank_as_it_was(refere
     assert reference_engine.bank.digest() == before
 
 
+@pytest.mark.parametrize("form", ["raw", "compressed"])
+def test_a_trace_changes_no_answer(reference_engine: Engine, form: str) -> None:
+    settings = RecallSettings(form=form, top_k=2)
+    question = "What does break do in a loop?"
+    asked, traced = (
+        reference_engine.ask(question, settings=settings),
+        reference_engine.trace(question, settings=settings).answer,
+    )
+    assert asked.steps
+    assert (asked.text, asked.sources, asked.memory, asked.steps) == (
+        traced.text,
+        traced.sources,
+        traced.memory,
+        traced.steps,
+    )
+
+
 def test_the_compressed_form_reads_slots_and_no_source_text(reference_engine: Engine) -> None:
     settings = {form: RecallSettings(form=form, top_k=1, callback=False) for form in ("raw", "compressed")}
     raw, compressed = (reference_engine.ask("What is pass?", settings=settings[f]) for f in ("raw", "compressed"))

@@ -1,0 +1,52 @@
+"""The command ``trace``: asks, and writes the run as a page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .cli import AdaptersOption, BankOption, ModelOption, NamespaceOption, app
+from .settings import DEFAULT_NAMESPACE
+
+
+@app.command()
+def trace(
+    question: Annotated[str, typer.Argument(help="What to answer from the documents.")],
+    bank: BankOption,
+    namespace: NamespaceOption = DEFAULT_NAMESPACE,
+    out: Annotated[Path, typer.Option(help="The page; one that is there is replaced.")] = Path("trace.html"),
+    form: Annotated[
+        str | None, typer.Option(help="raw reads source text, compressed reads slots; as the model allows.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="Chunks that the gate may open at a time.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="P(open) above which the gate opens a chunk.")] = None,
+    callback: Annotated[bool, typer.Option(help="Whether passed-over chunks can be called back.")] = True,
+    model: ModelOption = None,
+    adapters: AdaptersOption = None,
+) -> None:
+    """Answer a question as `ask` does, and write its run as one HTML page."""
+    from .recall import Step, check_question
+    from .settings import RecallSettings, replaced
+    from .trace_page import check_target
+
+    given = {"form": form, "top_k": top_k, "threshold": threshold}
+    settings = replaced(
+        RecallSettings(), callback=callback, **{name: value for name, value in given.items() if value is not None}
+    )
+    check_question(question)
+    check_target(out)
+    from rich.console import Console
+
+    from .engine import Engine
+    from .report import print_answer, print_step
+
+    engine = Engine.open(bank, model=model, adapters=adapters, create=False)
+    progress = Console(stderr=True, highlight=False, soft_wrap=True)
+    traced = engine.trace(
+        question, namespace, settings, lambda event: print_step(progress, event) if isinstance(event, Step) else None
+    )
+    traced.write(out)
+    print_answer(Console(highlight=False, soft_wrap=True), traced.answer)
+    typer.echo(
+        f"Wrote {out}: {out.stat().st_size:,} bytes, {len(traced.scorings)} times that the gate was asked.", err=True
+    )
