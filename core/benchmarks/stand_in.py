@@ -3,6 +3,7 @@
 import re
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -91,6 +92,7 @@ class StandInEngine(Engine):
         self.bank = MemoryBank(FINGERPRINT, bank)
 
 
+@lru_cache(maxsize=1024)
 def reference(text: str, dimension: int = _DIMENSION) -> tuple[Slots, NDArray[np.float32]]:
     """Return the slots of a chunk with ``text``, and its embeddings, float32 [passages, dimension]."""
     compressor, embedder = _Compressor(), _Embedder(dimension)

@@ -53,7 +53,7 @@ class FullDisk:
         """
         while True:
             few = len(self._history.state) < 4
-            many = sum(map(len, self._history.state.values())) > _SIZE // 40
+            many = sum(map(len, self._history.state.values())) > _SIZE // 100
             wanted: Kind = "ingest" if few else "delete namespace" if many else self._dice.choice(_KINDS)
             operation = plan(wanted, self._history.state, self._dice)
             try:

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ...catalogue import CATALOGUE
 from ...ingest import Document
@@ -152,29 +153,31 @@ class History:
                     raise HistoryError(f"document {key} is {str(found.get(key))[:60]!r} after {_said(cut_short)}")
             if cut_short and cut_short.kind == "delete namespace" and found not in (before, after):
                 raise HistoryError(f"half of a namespace is there after {_said(cut_short)}")
-            alive = self._check_chunks(bank)
+            vectors = self._check_chunks(bank)
             for namespace in sorted({namespace for namespace, _ in found}):
-                _check_index(bank, namespace)
+                _check_index(bank, namespace, vectors)
         wrong = [d for d in verify(self._place) if "is of no commit" not in d.what or not cut_short]
         if wrong:
             raise HistoryError(f"damaged after {_said(cut_short)}: {wrong}")
         last = acknowledged[-1].kind if acknowledged else ""
         # What comes after an erasure may write again what it erased.
         if last in _ERASING and (not cut_short or cut_short.kind in _ERASING):
-            self._check_erased(self._seen - alive)
-        self.state, self._seen = found, self._seen | alive
+            self._check_erased(self._seen - vectors.keys())
+        self.state, self._seen = found, self._seen | vectors.keys()
 
-    def _check_chunks(self, bank: MemoryBank) -> set[str]:
-        chunk_ids = {chunk_id for (chunk_id,) in bank.rows("SELECT chunk_id FROM chunks")}
-        for chunk_id in chunk_ids:
+    def _check_chunks(self, bank: MemoryBank) -> dict[str, NDArray[np.float32]]:
+        """See that each chunk is what its text gives; return the embeddings of all."""
+        vectors = {}
+        for (chunk_id,) in bank.rows("SELECT chunk_id FROM chunks"):
             chunk = bank.chunk(chunk_id)
             slots, embeddings = reference(chunk.text)
             if not _equal(chunk, slots) and not (chunk_id in self._slots and _equal(chunk, self._slots[chunk_id])):
                 raise HistoryError(f"chunk {chunk_id} has other slots than its text gives")
             if chunk_id not in self._slots and not np.array_equal(chunk.embeddings, embeddings):
                 raise HistoryError(f"chunk {chunk_id} has other embeddings than its text gives")
+            vectors[chunk_id] = chunk.embeddings
 
-        return chunk_ids
+        return vectors
 
     def _check_erased(self, chunk_ids: set[str]) -> None:
         for file in self._place.rglob("*"):
@@ -204,7 +207,7 @@ def texts_of(bank: MemoryBank) -> dict[tuple[str, str], str]:
     return texts
 
 
-def _check_index(bank: MemoryBank, namespace: str) -> None:
+def _check_index(bank: MemoryBank, namespace: str, vectors: Mapping[str, NDArray[np.float32]]) -> None:
     index = bank.index(namespace)
     wanted: dict[str, None] = defaultdict()
     for record in bank.records(namespace):
@@ -212,7 +215,7 @@ def _check_index(bank: MemoryBank, namespace: str) -> None:
     if [chunk.chunk_id for chunk in index.chunks] != list(wanted):
         raise HistoryError(f"the index of namespace {namespace!r} lists other chunks than its documents have")
     for row, chunk in enumerate(index.chunks):
-        nearest = index.similarities(bank.chunk(chunk.chunk_id).embeddings, None)
+        nearest = index.similarities(vectors[chunk.chunk_id], None)
         if nearest[row] < 0.999:
             raise HistoryError(f"chunk {chunk.chunk_id} is not found by its own embeddings")
 
