@@ -217,6 +217,8 @@ def _salvage(path: Path) -> None:
             closing(sqlite3.connect(file, isolation_level=None)) as old,
             closing(sqlite3.connect(scratch, isolation_level=None)) as new,
         ):
+            # A row with a changed letter is kept, to be found out by its checksum and named.
+            old.text_factory = lambda data: data.decode(errors="replace")
             # Before they are read: a view could go on without an end.
             kinds = old.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE 'CREATE TABLE%'")
             if not {"meta", *_TABLES} <= {name for (name,) in kinds.fetchall()}:

@@ -4,6 +4,7 @@ import io
 import os
 import random
 import shutil
+import sqlite3
 import threading
 from collections import Counter
 from contextlib import closing
@@ -212,6 +213,16 @@ def test_a_changed_column_name_is_damage(sound: Path, tmp_path: Path) -> None:
     assert "damaged" in verify(tmp_path / "bank")[0].what
     with pytest.raises(BankError, match="cannot be repaired"):
         repair(tmp_path / "bank", lambda: StandInEngine(tmp_path / "bank"))
+
+
+@pytest.mark.parametrize("column", ["checksum", "metadata", "sha256"])
+def test_a_document_whose_row_is_no_utf8_is_named_when_it_is_lost(column: str, sound: Path, tmp_path: Path) -> None:
+    shutil.copytree(sound, tmp_path / "bank")
+    with closing(sqlite3.connect(tmp_path / "bank/bank.sqlite", isolation_level=None)) as database:
+        database.execute(f"UPDATE documents SET {column} = CAST(x'ff41' AS TEXT) WHERE document = 1")
+    done = repair(tmp_path / "bank", lambda: StandInEngine(tmp_path / "bank"))
+    assert done.lost == ("d (namespace a)",)
+    assert verify(tmp_path / "bank") == []
 
 
 def test_a_copy_that_a_killed_repair_left_goes_with_the_next_write(tmp_path: Path) -> None:
