@@ -160,8 +160,8 @@ class History:
         if wrong:
             raise HistoryError(f"damaged after {_said(cut_short)}: {wrong}")
         last = acknowledged[-1].kind if acknowledged else ""
-        # What comes after an erasure may write again what it erased.
-        if last in _ERASING and (not cut_short or cut_short.kind in _ERASING):
+        # Another operation begun after an erasure may have written again, or not yet erased what it deletes.
+        if last in _ERASING and (not cut_short or cut_short.kind == "compact"):
             self._check_erased(self._seen - vectors.keys())
         self.state, self._seen = found, self._seen | vectors.keys()
 
@@ -176,7 +176,6 @@ class History:
             if chunk_id not in self._slots and not np.array_equal(chunk.embeddings, embeddings):
                 raise HistoryError(f"chunk {chunk_id} has other embeddings than its text gives")
             vectors[chunk_id] = chunk.embeddings
-
         return vectors
 
     def _check_erased(self, chunk_ids: set[str]) -> None:
