@@ -13,16 +13,15 @@ import time
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 
+from .bank_records import DocumentRecord, EncodedChunk, Fingerprint, NamespaceSummary
 from .catalogue import (
     CATALOGUE,
     FORMAT,
@@ -38,74 +37,13 @@ from .chunking import Span
 from .errors import BankError, BankMismatchError, MissingBankError, StorageError, UnknownNamespaceError
 from .kv_cache import Slots
 from .passage_index import PassageIndex, StoredChunk
-from .settings import Placement, Ratio
 from .slot_store import MemorySlots, ShardedSlots
+
+__all__ = ["DocumentRecord", "EncodedChunk", "Fingerprint", "MemoryBank", "NamespaceSummary"]
 
 _Key = TypeVar("_Key", int, str)
 _CHUNK_COLUMNS = "chunk_id, namespace, text, tokens, slots, bytes, shard"
 _NOT_ERASED = "what was deleted is out of reach and not yet erased"
-
-
-class Fingerprint(BaseModel):
-    """What made a bank's slots and embeddings. A bank is only read and grown with the same."""
-
-    model_config = ConfigDict(frozen=True)
-
-    model: str
-    """Name or path, for people; what counts is ``weights``."""
-    weights: str
-    adapters: str = "none"
-    """As it was asked for, for people and for opening the bank again; what counts is ``weights``."""
-    chunk_tokens: int
-    ratio: Ratio
-    placement: Placement
-    sink_tokens: int
-    embedder: str
-    encode: bool = True
-    """Whether chunks have slots; banks made before there was a choice have them."""
-
-    def differences(self, other: "Fingerprint") -> list[str]:
-        """Name each field that counts and differs, with both values."""
-        counting = [name for name in type(self).model_fields if name not in ("model", "adapters")]
-        pairs = ((name, getattr(self, name), getattr(other, name)) for name in counting)
-        return [f"{name} {mine!r}, not {theirs!r}" for name, mine, theirs in pairs if mine != theirs]
-
-
-@dataclass(frozen=True)
-class EncodedChunk:
-    """A chunk with all that the bank keeps of it."""
-
-    chunk_id: str
-    text: str
-    tokens: int
-    slots: Slots | None
-    """``None`` in a bank that keeps text only."""
-    embeddings: NDArray[np.float32]
-    """float32 [passages, dimension], of unit length."""
-
-
-@dataclass(frozen=True)
-class DocumentRecord:
-    """A document whose chunks are all stored or about to be: where each chunk stands in it."""
-
-    document_id: str
-    sha256: str
-    placements: tuple[tuple[str, Span], ...]
-    """(chunk id, characters) in order, together the whole document."""
-    metadata: dict[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class NamespaceSummary:
-    """What one namespace holds."""
-
-    namespace: str
-    documents: int
-    chunks: int
-    tokens: int
-    slots: int
-    bytes: int
-    """Of slots."""
 
 
 class MemoryBank:
