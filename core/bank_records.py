@@ -58,6 +58,8 @@ class DocumentRecord:
     placements: tuple[tuple[str, Span], ...]
     """(chunk id, characters) in order, together the whole document."""
     metadata: dict[str, object] = field(default_factory=dict)
+    added_at: float | None = None
+    """Seconds since 1970 when it was taken in; ``None``: when it is stored."""
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import cli_keeping, cli_moving
+from .cli_options import AdaptersOption, BankOption, ModelOption, NamespaceOption, resumable, say
 from .errors import CompressedMemoryError
 from .settings import DEFAULT_NAMESPACE
 
@@ -19,18 +20,8 @@ if TYPE_CHECKING:
     from .readers import SourceFile
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-
-BankOption = Annotated[Path, typer.Option("--bank", help="Directory of the memory bank.")]
-NamespaceOption = Annotated[str, typer.Option(help="Whose memory: nothing is shared between namespaces.")]
-ModelOption = Annotated[
-    str | None, typer.Option(help="Folder or Hugging Face id; as the bank has it, else SmolLM2-135M-Instruct.")
-]
-AdaptersOption = Annotated[
-    str | None,
-    typer.Option(
-        help="'default' (those that ship for the model), 'none', or a folder that training wrote; as the bank."
-    ),
-]
+app.add_typer(cli_keeping.app)
+app.add_typer(cli_moving.app)
 
 
 @app.command()
@@ -65,11 +56,8 @@ def ingest(
     changes = {name: value for name, value in given.items() if value is not None}
     compression = replaced(stored_compression(bank) or CompressionSettings(), **changes)
     engine = Engine.open(bank, model=model, compression=compression, adapters=adapters)
-    try:
-        _say(f"{_ingest_with_progress(engine, files, namespace)} Bank: {bank}")
-    except KeyboardInterrupt:
-        _say("Interrupted. What was committed stays; run the same command again to go on.")
-        raise typer.Exit(130) from None
+    with resumable():
+        say(f"{_ingest_with_progress(engine, files, namespace)} Bank: {bank}")
 
 
 @app.command()
@@ -133,7 +121,7 @@ def show(
         if found := verify(bank):
             for damage in found:
                 typer.echo(f"damaged: {damage.where}: {damage.what}")
-            _say(f"{len(found)} damages. 'compressed-memory repair --bank {bank}' rebuilds what can be.")
+            say(f"{len(found)} damages. 'compressed-memory repair --bank {bank}' rebuilds what can be.")
             raise typer.Exit(1)
     print_bank(Console(highlight=False), MemoryBank(path=bank))
     if check:
@@ -151,43 +139,9 @@ def repair(bank: BankOption, model: ModelOption = None, adapters: AdaptersOption
         typer.echo(f"damaged: {damage.where}: {damage.what}")
     for document in done.lost:
         typer.echo(f"lost: {document}: ingest it again")
-    _say(f"{len(done.found)} damages, {done.rebuilt} chunks encoded again, {len(done.lost)} documents lost.")
+    say(f"{len(done.found)} damages, {done.rebuilt} chunks encoded again, {len(done.lost)} documents lost.")
     if done.lost:
         raise typer.Exit(1)
-
-
-@app.command()
-def delete(
-    bank: BankOption,
-    document: Annotated[list[str] | None, typer.Option(help="Id of a document; may be given several times.")] = None,
-    namespace: Annotated[
-        str | None, typer.Option(help="Where the documents are [default: default]; without --document, all of it.")
-    ] = None,
-) -> None:
-    """Remove documents or a namespace: text, embeddings and slots, from every file of the bank."""
-    from .errors import InputError
-    from .memory_bank import MemoryBank
-
-    if not document and namespace is None:
-        raise InputError("nothing was named: give --document ID, or --namespace NS to remove all of it")
-    whose = DEFAULT_NAMESPACE if namespace is None else namespace
-    before = _bytes_of(bank)
-    with closing(MemoryBank(path=bank)) as opened:
-        what = ", ".join(document) if document else f"all of it, {len(opened.documents(whose))} documents"
-        opened.delete(whose, document or None)
-    freed = max(0, before - _bytes_of(bank))
-    _say(f"Removed from namespace {whose}: {what}. {freed:,} bytes freed.")
-
-
-@app.command()
-def compact(bank: BankOption) -> None:
-    """Give the space of deleted and replaced documents back, and finish a deletion that was interrupted."""
-    from .memory_bank import MemoryBank
-
-    before = _bytes_of(bank)
-    with closing(MemoryBank(path=bank)) as opened:
-        opened.compact()
-    _say(f"{before:,} bytes before, {_bytes_of(bank):,} after.")
 
 
 @app.command()
@@ -198,10 +152,6 @@ def demo(
     from .demo import run_demo
 
     run_demo(bank)
-
-
-def _bytes_of(bank: Path) -> int:
-    return sum(file.stat().st_size for file in bank.rglob("*") if file.is_file())
 
 
 def _ingest_with_progress(engine: "Engine", files: "list[SourceFile]", namespace: str) -> str:
@@ -248,15 +198,11 @@ def describe(report: "IngestReport") -> str:
     )
 
 
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
-
-
 def main() -> None:
     """Run the command line and exit: 0 done, 2 an error that the one line on standard error names, 130 interrupted."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
         app()
     except CompressedMemoryError as error:
-        _say(f"error: {' '.join(str(error).split())}")
+        say(f"error: {' '.join(str(error).split())}")
         sys.exit(2)

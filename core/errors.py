@@ -40,6 +40,14 @@ class UnknownNamespaceError(BankError, KeyError):
         return str(self.args[0]) if self.args else ""
 
 
+class ConflictError(BankError):
+    """Two banks hold other text under one document id, and nothing was said about which is to stay."""
+
+
+class LimitError(BankError):
+    """A namespace would grow past the limit that was set for it."""
+
+
 class StorageError(BankError):
     """The disk refused a write: it is full, read-only or gone."""
 

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -175,6 +175,11 @@ class MemoryBank:
                     self._insert_document(namespace, document)
                     self._remove_unplaced([chunk_id for chunk_id in held if chunk_id not in needed])
 
+    def set_meta(self, values: Mapping[str, str]) -> None:
+        """Keep values beside the fingerprint, see :mod:`core.limits`."""
+        with self._guarded(), self._transaction():
+            self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+
     def set_metadata(self, namespace: str, document_id: str, metadata: dict[str, object]) -> None:
         """Replace what is stored beside a document, if it is not that already."""
         if self.document_metadata(namespace, document_id) == metadata:
@@ -186,14 +191,25 @@ class MemoryBank:
             ((document,),) = self.rows(f"SELECT document FROM documents WHERE {where}", namespace, document_id)
             seal_document(self._db, document)
 
-    def delete(self, namespace: str, document_ids: Collection[str] | None = None, *, compact: bool = True) -> None:
+    def delete(
+        self,
+        namespace: str,
+        document_ids: Collection[str] | None = None,
+        *,
+        before: float | None = None,
+        compact: bool = True,
+    ) -> list[str]:
         """Remove documents, or with ``None`` the whole namespace; what other documents hold as well stays.
 
         On return the removed text, embeddings and slots are in no file of the bank.
 
         Args:
+            before: seconds since 1970; of the documents, only those that were taken in earlier.
             compact: whether to erase at once, see :meth:`compact`. Without, what is removed is out of reach and its
                 bytes stay until then: for many deletions in a row, of which the last or :meth:`compact` erases all.
+
+        Returns:
+            The ids of what was removed.
 
         Raises:
             UnknownNamespaceError: the bank has no such namespace.
@@ -202,14 +218,19 @@ class MemoryBank:
             StorageError: the disk refused; what was removed is out of reach, and :meth:`compact` erases it.
         """
         with self.writing():
-            names = [name for (name,) in self.rows("SELECT document_id FROM documents WHERE namespace = ?", namespace)]
+            held = self.rows("SELECT document_id, added_at FROM documents WHERE namespace = ?", namespace)
             # A namespace whose only ingest was interrupted has chunks and no document.
-            if not names and not self.rows("SELECT 1 FROM chunks WHERE namespace = ? LIMIT 1", namespace):
+            if not held and not self.rows("SELECT 1 FROM chunks WHERE namespace = ? LIMIT 1", namespace):
                 self._refuse_namespace(namespace)
             for name in document_ids or ():
                 self.document_hash(namespace, name, required=True)
+            going = [
+                name
+                for name, added_at in held
+                if (document_ids is None or name in document_ids) and (before is None or added_at < before)
+            ]
             with self._guarded(), self._transaction():
-                for name in names if document_ids is None else document_ids:
+                for name in going:
                     self._remove_document(namespace, name)
                 # Those of an ingest that was interrupted go too: nobody could name them to have them deleted.
                 unplaced = "namespace = ? AND chunk_id NOT IN (SELECT chunk_id FROM placements)"
@@ -217,6 +238,7 @@ class MemoryBank:
                 self._indexes.pop(namespace, None)  # embeddings are not to stay in memory until someone asks
             if compact:
                 self._erase()
+        return going
 
     def compact(self) -> None:
         """Give the space of what was deleted and replaced back, and erase what a deletion that failed left.
@@ -283,10 +305,11 @@ class MemoryBank:
             self._db.execute("INSERT OR REPLACE INTO shards VALUES (?, ?)", (shard, self._slots.digest(shard)))
 
     def _insert_document(self, namespace: str, document: DocumentRecord) -> None:
+        added_at = time.time() if document.added_at is None else document.added_at
         key = (
             self._db.execute(
                 "INSERT INTO documents (namespace, document_id, sha256, metadata, added_at) VALUES (?, ?, ?, ?, ?)",
-                (namespace, document.document_id, document.sha256, json.dumps(document.metadata), time.time()),
+                (namespace, document.document_id, document.sha256, json.dumps(document.metadata), added_at),
             ).lastrowid
             or 0
         )
@@ -372,12 +395,13 @@ class MemoryBank:
         ):
             placements.setdefault(document, []).append((chunk_id, Span(start, end)))
         found = self.rows(
-            "SELECT document, document_id, sha256, metadata FROM documents WHERE namespace = ? ORDER BY document",
+            "SELECT document, document_id, sha256, metadata, added_at FROM documents WHERE namespace = ? "
+            "ORDER BY document",
             namespace,
         )
         return [
-            DocumentRecord(name, sha256, tuple(placements.get(document, ())), json.loads(metadata))
-            for document, name, sha256, metadata in found
+            DocumentRecord(name, sha256, tuple(placements.get(document, ())), json.loads(metadata), added_at)
+            for document, name, sha256, metadata, added_at in found
         ]
 
     def chunk(self, chunk_id: str) -> EncodedChunk:
