@@ -109,12 +109,13 @@ def limit(
     typer.echo(f"each namespace: {_said(limits.every)}")
     for name in sorted({*limits.own, *use}):
         held = f"{use[name].documents:,} documents, {use[name].tokens:,} tokens" if name in use else "empty"
-        typer.echo(f"{name}: {_said(limits.own[name]) if name in limits.own else 'as each'}; holds {held}")
+        typer.echo(f"{name}: {_said(limits.own[name]) if name in limits.own else 'as each namespace'}; holds {held}")
 
 
 def _said(limit: NamespaceLimit) -> str:
     parts = {"documents": limit.documents, "tokens": limit.tokens}
-    return ", ".join(f"at most {n:,} {what}" for what, n in parts.items() if n is not None) or "no limit"
+    said = ", ".join(f"{n:,} {what}" for what, n in parts.items() if n is not None)
+    return f"at most {said}" if said else "no limit"
 
 
 def bytes_of(bank: Path) -> int:

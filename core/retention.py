@@ -9,7 +9,7 @@ from .errors import InputError
 from .memory_bank import MemoryBank
 
 _HOURS = {"h": 1, "d": 24, "w": 24 * 7}
-_AGE = re.compile(r"(\d{1,9})([hdw])")
+_AGE = re.compile(r"(\d{1,6})([hdw])")
 
 
 @dataclass(frozen=True)
