@@ -11,6 +11,7 @@ import typer
 
 from . import cli_keeping, cli_moving
 from .cli_options import AdaptersOption, BankOption, ModelOption, NamespaceOption, resumable, say
+from .cli_workers import check_engine, ingest_with_workers
 from .errors import CompressedMemoryError
 from .settings import DEFAULT_NAMESPACE
 
@@ -37,10 +38,15 @@ def ingest(
     ] = False,
     model: ModelOption = None,
     adapters: AdaptersOption = None,
+    by: Annotated[
+        str, typer.Option("--engine", help="'local', this process; 'ray', several, on this machine or a Ray cluster.")
+    ] = "local",
+    workers: Annotated[int | None, typer.Option(help="Of --engine ray: one a GPU, or one for 4 CPUs.")] = None,
 ) -> None:
     """Take documents into a memory bank. Interrupt it, run it again, and it goes on where it was."""
     from .readers import find_files, read_file
 
+    check_engine(by, workers)
     files = find_files(paths)
     for file in files:  # all of them before the first is taken in, so that a bad one leaves nothing half done
         read_file(file)
@@ -57,7 +63,10 @@ def ingest(
     compression = replaced(stored_compression(bank) or CompressionSettings(), **changes)
     engine = Engine.open(bank, model=model, compression=compression, adapters=adapters)
     with resumable():
-        say(f"{_ingest_with_progress(engine, files, namespace)} Bank: {bank}")
+        if by == "ray":
+            say(f"{describe(ingest_with_workers(engine, files, namespace, workers))} Bank: {bank}")
+        else:
+            say(f"{_ingest_with_progress(engine, files, namespace)} Bank: {bank}")
 
 
 @app.command()

@@ -56,6 +56,10 @@ class ExtraMissingError(CompressedMemoryError, ImportError):
     """An optional library is needed; the message carries the line that installs it."""
 
 
+class WorkerError(CompressedMemoryError):
+    """A worker of an ingest on several machines failed; what was committed stays."""
+
+
 def require_unicode(text: str, what: str) -> None:
     """Refuse text that no encoding can hold, such as half a surrogate pair, before a tokenizer chokes on it.
 

@@ -30,6 +30,16 @@ _COMMIT_PASSES = 4
 """Passes between two commits: what an interrupt may cost."""
 
 
+def commit_tokens(device: str) -> int:
+    """Return how many tokens a commit has on a type of device, ``"cpu"`` or ``"cuda"``."""
+    return _COMMIT_PASSES * pass_tokens(device)
+
+
+def pass_tokens(device: str) -> int:
+    """Return how many padded tokens one pass of the model has on a type of device."""
+    return _PASS_TOKENS.get(device, 8 * _PASS_TOKENS["cpu"])
+
+
 IngestStage = Literal["cut", "encode", "embed", "store"]
 
 
@@ -85,7 +95,7 @@ class Ingest:
         self._bank, self._compressor, self._embedder, self._namespace = bank, compressor, embedder, namespace
         # Its own, because a fast tokenizer may not be used by two threads at once.
         self._tokenizer = copy.deepcopy(compressor.backbone.tokenizer)
-        self._pass_tokens = _PASS_TOKENS.get(compressor.backbone.device.type, 8 * _PASS_TOKENS["cpu"])
+        self._pass_tokens = pass_tokens(compressor.backbone.device.type)
         self._pending: dict[str, _Pending] = {}
         self._finished: list[DocumentRecord] = []
         self._characters = self._chunks = self._tokens = 0
