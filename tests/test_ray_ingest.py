@@ -28,8 +28,9 @@ def test_two_workers_make_the_same_bank_as_one_process(tmp_path: Path) -> None:
     tiny_models.causal_lm().save_pretrained(model)
     tiny_models.tokenizer().save_pretrained(model)
     texts.mkdir()
+    long = topics["specialnames"] + topics["types"]
     for i in range(5):  # of two commits
-        (texts / f"{i}.txt").write_text(f"{i} " + topics["specialnames"][i * 14_000 : (i + 1) * 14_000])
+        (texts / f"{i}.txt").write_text(f"{i} " + long[i * 17_000 : (i + 1) * 17_000])
     settings = CompressionSettings(chunk_tokens=512)
     with Engine.open(tmp_path / "alone", model=str(model), compression=settings) as engine:
         engine.add(read_file(file) for file in find_files([texts]))
