@@ -2,23 +2,27 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from .adapters import DEFAULT_ADAPTERS, NO_ADAPTERS
 from .distributed_ingest import CutDocument, Part, PlacedChunk, cut, encode_part, ingest_distributed
 from .engine import Engine
 from .errors import CompressedMemoryError, ExtraMissingError, InputError, WorkerError
 from .ingest import IngestReport, Progress
 from .readers import SourceFile
 from .settings import DEFAULT_NAMESPACE, CompressionSettings
+from .weights import DEFAULT_EMBEDDER, DEFAULT_MODEL
 
 _CHUNKS = TypeAdapter(list[PlacedChunk])
 _OBJECT_STORE_BYTES = 128 << 20
 """Of a cluster that is started here: rows name files and folders and hold no text."""
 _CPUS_PER_WORKER = 4
+_RETRIES = 3
+"""Of work whose process ended: a lost machine is one thing, a part that no memory holds another."""
 
 
 def ingest_on_ray(
@@ -65,6 +69,8 @@ def ingest_on_ray(
 def _ray() -> Any:  # noqa: ANN401 - an optional library
     # Before the import, and for all that it starts: nothing of this is anyone else's to know.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")  # errors are raised, in a line
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray.data
         import ray.exceptions
@@ -111,14 +117,21 @@ class _Cluster:
 
     def cut_all(self, files: Sequence[SourceFile]) -> Iterator[CutDocument]:
         rows = [{"document_id": file.document_id, "path": str(file.path.absolute())} for file in files]
-        for row in self._mapped(rows, _cut_row, min(len(rows), 8 * self._workers), num_cpus=1):
+        for row in self._mapped(rows, _cut_row, min(len(rows), 8 * self._workers), num_cpus=1, max_retries=_RETRIES):
             yield CutDocument.model_validate_json(row["cut"])
 
     def encode_all(self, parts: Sequence[tuple[Part, Path]]) -> Iterator[Path]:
         rows = [{"chunks": _CHUNKS.dump_json(part.chunks).decode(), "folder": str(at)} for part, at in parts]
         workers = (1, min(self._workers, len(rows)))
         for row in self._mapped(
-            rows, _Encoder, len(rows), concurrency=workers, num_cpus=self._cpus, num_gpus=self.gpus or None
+            rows,
+            _Encoder,
+            len(rows),
+            concurrency=workers,
+            num_cpus=self._cpus,
+            num_gpus=self.gpus or None,
+            max_restarts=_RETRIES,
+            max_task_retries=_RETRIES,
         ):
             yield Path(row["folder"])
 
@@ -129,6 +142,8 @@ class _Cluster:
         blocks: int,
         **resources: object,
     ) -> Iterator[dict[str, str]]:
+        if not rows:
+            return
         kwargs = "fn_constructor_kwargs" if isinstance(work, type) else "fn_kwargs"
         data = _ray().data.from_items(rows, override_num_blocks=blocks)
         for row in data.map(work, **{kwargs: self._made}, **resources).iter_rows():
@@ -139,7 +154,8 @@ class _Cluster:
 
 def _portable(name: str) -> str:
     """Make the name of a folder one that holds wherever a process starts."""
-    return str(Path(name).absolute()) if Path(name).is_dir() else name
+    own = (DEFAULT_MODEL, DEFAULT_EMBEDDER, DEFAULT_ADAPTERS, NO_ADAPTERS)
+    return str(Path(name).absolute()) if name not in own and Path(name).is_dir() else name
 
 
 def _cut_row(row: dict[str, str], namespace: str, model: str, compression: str, **_: str) -> dict[str, str]:
@@ -166,11 +182,14 @@ class _Encoder:
     def __init__(self, namespace: str, model: str, adapters: str, embedder: str, compression: str) -> None:
         self._namespace = namespace
         settings = CompressionSettings.model_validate_json(compression)
-        self._engine = Engine.open(model=model, adapters=adapters, embedder=embedder, compression=settings)
+        self._engine = cache(
+            lambda: Engine.open(model=model, adapters=adapters, embedder=embedder, compression=settings)
+        )
 
     def __call__(self, row: dict[str, str]) -> dict[str, str]:
         try:
-            encode_part(self._engine, self._namespace, _CHUNKS.validate_json(row["chunks"]), Path(row["folder"]))
+            # The model is opened here, because Ray tries what fails in a constructor again and again.
+            encode_part(self._engine(), self._namespace, _CHUNKS.validate_json(row["chunks"]), Path(row["folder"]))
         except CompressedMemoryError as error:
             return {"folder": "", "error": str(error)}
         return {"folder": row["folder"], "error": ""}
