@@ -20,7 +20,7 @@ from . import tiny_models
 from .test_cli import assert_refused, cli  # noqa: F401 - a fixture
 from .test_verification import no_engine, rewritten
 
-DOCUMENTS = [Document(name, topics[name]) for name in ("break", "pass", "del")]
+DOCUMENTS = [Document(name, topics[name][:600]) for name in ("break", "pass", "del")]
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,8 @@ def test_what_is_there_already_and_what_it_replaces_count_as_they_are_stored(eng
     engine.add(DOCUMENTS)
     set_limit(engine.bank, NamespaceLimit(tokens=tokens(engine), documents=4), "default")
     assert engine.add(DOCUMENTS).unchanged == 3
-    engine.add([Document("copy", topics["break"])])  # stored once
-    engine.add([Document("pass", topics["pass"][:-30])])  # smaller than what it replaces
+    engine.add([Document("copy", topics["break"][:600])])  # stored once
+    engine.add([Document("pass", topics["pass"][:400])])  # smaller than what it replaces
     with pytest.raises(LimitError, match=r"may hold .* tokens, and document 'copy' would make it"):
         engine.add([Document("copy", topics["while"])])
     with pytest.raises(LimitError, match=r"may hold 4 documents, and document 'fifth' would make it 5"):
@@ -73,7 +73,7 @@ def test_what_is_there_already_and_what_it_replaces_count_as_they_are_stored(eng
 def test_a_namespace_over_a_new_limit_can_shrink_and_not_grow(engine: Engine) -> None:
     engine.add(DOCUMENTS)
     set_limit(engine.bank, NamespaceLimit(tokens=10, documents=1))
-    engine.add([Document("pass", topics["pass"][:-30])])
+    engine.add([Document("pass", topics["pass"][:400])])
     with pytest.raises(LimitError):
         engine.add([Document("pass", topics["while"])])
     with pytest.raises(LimitError, match="documents"):
