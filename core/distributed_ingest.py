@@ -130,7 +130,7 @@ def encode_part(engine: Engine, namespace: str, chunks: Sequence[PlacedChunk], f
         InputError: a file is not what it was when it was cut.
         StorageError: the disk refused.
     """
-    texts = {chunk.chunk_id: _text(chunk.document_id, chunk.path)[chunk.start : chunk.end] for chunk in chunks}
+    texts = {chunk.chunk_id: _text(chunk)[chunk.start : chunk.end] for chunk in chunks}
     for chunk in chunks:
         if chunk_id(namespace, texts[chunk.chunk_id]) != chunk.chunk_id:
             raise InputError(f"{chunk.path} changed while it was taken in: run it again")
@@ -150,8 +150,16 @@ def encode_part(engine: Engine, namespace: str, chunks: Sequence[PlacedChunk], f
             raise
 
 
-@lru_cache(maxsize=4)
-def _text(document_id: str, path: Path) -> str:
+def _text(chunk: PlacedChunk) -> str:
+    try:
+        state = chunk.path.stat()
+    except OSError as error:
+        raise InputError(f"{chunk.path} cannot be read by a worker: {error.strerror}") from error
+    return _read(chunk.document_id, chunk.path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=4)  # a long file is in many parts
+def _read(document_id: str, path: Path, changed: int, size: int) -> str:  # noqa: ARG001 - another file is read anew
     return read_file(SourceFile(document_id, path)).text
 
 
