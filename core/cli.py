@@ -4,12 +4,14 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import cli_keeping, cli_moving, cli_trace
+from .cli_options import AdaptersOption, BankOption, ModelOption, NamespaceOption, resumable, say
+from .cli_workers import check_engine, ingest_with_workers
 from .errors import CompressedMemoryError
 from .settings import DEFAULT_NAMESPACE
 
@@ -19,18 +21,9 @@ if TYPE_CHECKING:
     from .readers import SourceFile
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-
-BankOption = Annotated[Path, typer.Option("--bank", help="Directory of the memory bank.")]
-NamespaceOption = Annotated[str, typer.Option(help="Whose memory: nothing is shared between namespaces.")]
-ModelOption = Annotated[
-    str | None, typer.Option(help="Folder or Hugging Face id; as the bank has it, else SmolLM2-135M-Instruct.")
-]
-AdaptersOption = Annotated[
-    str | None,
-    typer.Option(
-        help="'default' (those that ship for the model), 'none', or a folder that training wrote; as the bank."
-    ),
-]
+app.add_typer(cli_keeping.app)
+app.add_typer(cli_moving.app)
+app.add_typer(cli_trace.app)
 
 
 @app.command()
@@ -46,10 +39,15 @@ def ingest(
     ] = False,
     model: ModelOption = None,
     adapters: AdaptersOption = None,
+    by: Annotated[
+        str, typer.Option("--engine", help="'local', this process; 'ray', several, on this machine or a Ray cluster.")
+    ] = "local",
+    workers: Annotated[int | None, typer.Option(help="Of --engine ray: one a GPU, or one for 4 CPUs.")] = None,
 ) -> None:
     """Take documents into a memory bank. Interrupt it, run it again, and it goes on where it was."""
     from .readers import find_files, read_file
 
+    check_engine(by, workers)
     files = find_files(paths)
     for file in files:  # all of them before the first is taken in, so that a bad one leaves nothing half done
         read_file(file)
@@ -65,11 +63,11 @@ def ingest(
     changes = {name: value for name, value in given.items() if value is not None}
     compression = replaced(stored_compression(bank) or CompressionSettings(), **changes)
     engine = Engine.open(bank, model=model, compression=compression, adapters=adapters)
-    try:
-        _say(f"{_ingest_with_progress(engine, files, namespace)} Bank: {bank}")
-    except KeyboardInterrupt:
-        _say("Interrupted. What was committed stays; run the same command again to go on.")
-        raise typer.Exit(130) from None
+    with resumable():
+        if by == "ray":
+            say(f"{describe(ingest_with_workers(engine, files, namespace, workers))} Bank: {bank}")
+        else:
+            say(f"{_ingest_with_progress(engine, files, namespace)} Bank: {bank}")
 
 
 @app.command()
@@ -133,7 +131,7 @@ def show(
         if found := verify(bank):
             for damage in found:
                 typer.echo(f"damaged: {damage.where}: {damage.what}")
-            _say(f"{len(found)} damages. 'compressed-memory repair --bank {bank}' rebuilds what can be.")
+            say(f"{len(found)} damages. 'compressed-memory repair --bank {bank}' rebuilds what can be.")
             raise typer.Exit(1)
     print_bank(Console(highlight=False), MemoryBank(path=bank))
     if check:
@@ -152,43 +150,9 @@ def repair(bank: BankOption, model: ModelOption = None, adapters: AdaptersOption
         typer.echo(f"damaged: {damage.where}: {damage.what}")
     for document in done.lost:
         typer.echo(f"lost: {printable(document)}: ingest it again")
-    _say(f"{len(done.found)} damages, {done.rebuilt} chunks encoded again, {len(done.lost)} documents lost.")
+    say(f"{len(done.found)} damages, {done.rebuilt} chunks encoded again, {len(done.lost)} documents lost.")
     if done.lost:
         raise typer.Exit(1)
-
-
-@app.command()
-def delete(
-    bank: BankOption,
-    document: Annotated[list[str] | None, typer.Option(help="Id of a document; may be given several times.")] = None,
-    namespace: Annotated[
-        str | None, typer.Option(help="Where the documents are [default: default]; without --document, all of it.")
-    ] = None,
-) -> None:
-    """Remove documents or a namespace: text, embeddings and slots, from every file of the bank."""
-    from .errors import InputError
-    from .memory_bank import MemoryBank
-
-    if not document and namespace is None:
-        raise InputError("nothing was named: give --document ID, or --namespace NS to remove all of it")
-    whose = DEFAULT_NAMESPACE if namespace is None else namespace
-    before = _bytes_of(bank)
-    with closing(MemoryBank(path=bank)) as opened:
-        what = ", ".join(document) if document else f"all of it, {len(opened.documents(whose))} documents"
-        opened.delete(whose, document or None)
-    freed = max(0, before - _bytes_of(bank))
-    _say(f"Removed from namespace {whose}: {what}. {freed:,} bytes freed.")
-
-
-@app.command()
-def compact(bank: BankOption) -> None:
-    """Give the space of deleted and replaced documents back, and finish a deletion that was interrupted."""
-    from .memory_bank import MemoryBank
-
-    before = _bytes_of(bank)
-    with closing(MemoryBank(path=bank)) as opened:
-        opened.compact()
-    _say(f"{before:,} bytes before, {_bytes_of(bank):,} after.")
 
 
 @app.command()
@@ -199,10 +163,6 @@ def demo(
     from .demo import run_demo
 
     run_demo(bank)
-
-
-def _bytes_of(bank: Path) -> int:
-    return sum(file.stat().st_size for file in bank.rglob("*") if file.is_file())
 
 
 def _ingest_with_progress(engine: "Engine", files: "list[SourceFile]", namespace: str) -> str:
@@ -223,8 +183,10 @@ def add_with_progress(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from .report import printable
+
     columns = (
-        TextColumn("Reading {task.fields[document]}"),
+        TextColumn("Reading {task.fields[document]}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("characters, {task.fields[tokens]:,} tokens taken in"),
@@ -235,7 +197,9 @@ def add_with_progress(
         report: IngestReport = engine.add(
             documents,
             namespace,
-            lambda p: bar.update(task, completed=p.characters, document=p.document_id, tokens=p.tokens_encoded),
+            lambda p: bar.update(
+                task, completed=p.characters, document=printable(p.document_id), tokens=p.tokens_encoded
+            ),
         )
         bar.update(task, total=bar.tasks[0].completed)
     return report
@@ -249,20 +213,11 @@ def describe(report: "IngestReport") -> str:
     )
 
 
-def _say(text: str) -> None:
-    from .report import printable
-
-    typer.echo(printable(text), err=True)
-
-
-from . import cli_trace  # noqa: E402, F401  # registers its command, with the app and the options above
-
-
 def main() -> None:
     """Run the command line and exit: 0 done, 2 an error that the one line on standard error names, 130 interrupted."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
         app()
     except CompressedMemoryError as error:
-        _say(f"error: {' '.join(str(error).split())}")
+        say(f"error: {' '.join(str(error).split())}")
         sys.exit(2)

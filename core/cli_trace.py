@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
-from .cli import AdaptersOption, BankOption, ModelOption, NamespaceOption, app
+from .cli_options import AdaptersOption, BankOption, ModelOption, NamespaceOption, say
 from .settings import DEFAULT_NAMESPACE
+
+app = typer.Typer()
 
 
 @app.command()
@@ -47,6 +49,4 @@ def trace(
     )
     traced.write(out)
     print_answer(Console(highlight=False, soft_wrap=True), traced.answer)
-    typer.echo(
-        f"Wrote {out}: {out.stat().st_size:,} bytes, {len(traced.scorings)} times that the gate was asked.", err=True
-    )
+    say(f"Wrote {out}: {out.stat().st_size:,} bytes, {len(traced.scorings)} times that the gate was asked.")

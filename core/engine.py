@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
@@ -22,6 +23,7 @@ from .passage_index import StoredChunk
 from .prompts import Instructions
 from .reasoner import Reasoner
 from .recall import Answer, Listener, Recall, check_question
+from .retention import earliest
 from .settings import DEFAULT_NAMESPACE, CompressionSettings, Form, Placement, RecallSettings, replaced
 from .slot_gate import HEAD, load_gate
 from .trace import Trace, record
@@ -151,9 +153,28 @@ class Engine:
         """Take documents in; see :meth:`core.ingest.Ingest.run`."""
         return Ingest(self.bank, self.compressor, self.embedder, namespace).run(documents, progress)
 
-    def delete(self, namespace: str = DEFAULT_NAMESPACE, document_ids: Collection[str] | None = None) -> None:
-        """Remove documents, or with ``None`` the whole namespace; see :meth:`core.memory_bank.MemoryBank.delete`."""
-        self.bank.delete(namespace, document_ids)
+    def delete(
+        self,
+        namespace: str = DEFAULT_NAMESPACE,
+        document_ids: Collection[str] | None = None,
+        *,
+        older_than: datetime | timedelta | None = None,
+        compact: bool = True,
+    ) -> list[str]:
+        """Remove documents, or with ``None`` the whole namespace; see :meth:`core.memory_bank.MemoryBank.delete`.
+
+        Args:
+            older_than: of the documents, only those that were taken in before this moment, or longer ago than this.
+
+        Returns:
+            The ids of what was removed.
+
+        Raises:
+            InputError: the age is negative or out of reach.
+            UnknownNamespaceError, BankError, StorageError: see there.
+        """
+        before = None if older_than is None else earliest(older_than)
+        return self.bank.delete(namespace, document_ids, before=before, compact=compact)
 
     def persist(self, path: Path) -> None:
         """Make the bank in directory ``path``, new or there already, hold what this one holds.

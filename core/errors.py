@@ -40,12 +40,24 @@ class UnknownNamespaceError(BankError, KeyError):
         return str(self.args[0]) if self.args else ""
 
 
+class ConflictError(BankError):
+    """Two banks hold other text under one document id, and nothing was said about which is to stay."""
+
+
+class LimitError(BankError):
+    """A namespace would grow past the limit that was set for it."""
+
+
 class StorageError(BankError):
     """The disk refused a write: it is full, read-only or gone."""
 
 
 class ExtraMissingError(CompressedMemoryError, ImportError):
     """An optional library is needed; the message carries the line that installs it."""
+
+
+class WorkerError(CompressedMemoryError):
+    """A worker of an ingest on several machines failed; what was committed stays."""
 
 
 def require_unicode(text: str, what: str) -> None:

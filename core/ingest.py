@@ -21,12 +21,23 @@ from .compressor import Compressor
 from .embedder import Embedder
 from .errors import InputError, require_unicode
 from .kv_cache import Slots
+from .limits import NamespaceUse
 from .memory_bank import DocumentRecord, EncodedChunk, MemoryBank
 
 _PASS_TOKENS = {"cpu": 4096}
 """Padded tokens in one pass of the model; other devices take eight times as many."""
 _COMMIT_PASSES = 4
 """Passes between two commits: what an interrupt may cost."""
+
+
+def commit_tokens(device: str) -> int:
+    """Return how many tokens a commit has on a type of device, ``"cpu"`` or ``"cuda"``."""
+    return _COMMIT_PASSES * pass_tokens(device)
+
+
+def pass_tokens(device: str) -> int:
+    """Return how many padded tokens one pass of the model has on a type of device."""
+    return _PASS_TOKENS.get(device, 8 * _PASS_TOKENS["cpu"])
 
 
 IngestStage = Literal["cut", "encode", "embed", "store"]
@@ -40,6 +51,8 @@ class Document:
     text: str
     metadata: dict[str, object] = field(default_factory=dict)
     """Values that JSON can hold; given back with the sources."""
+    added_at: float | None = None
+    """Seconds since 1970 when it was first taken in, for deleting by age; ``None``: now."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +95,7 @@ class Ingest:
         self._bank, self._compressor, self._embedder, self._namespace = bank, compressor, embedder, namespace
         # Its own, because a fast tokenizer may not be used by two threads at once.
         self._tokenizer = copy.deepcopy(compressor.backbone.tokenizer)
-        self._pass_tokens = _PASS_TOKENS.get(compressor.backbone.device.type, 8 * _PASS_TOKENS["cpu"])
+        self._pass_tokens = pass_tokens(compressor.backbone.device.type)
         self._pending: dict[str, _Pending] = {}
         self._finished: list[DocumentRecord] = []
         self._characters = self._chunks = self._tokens = 0
@@ -96,12 +109,13 @@ class Ingest:
         Raises:
             InputError: a document is empty, or its id comes twice.
             BankError: another process is writing to the bank.
+            LimitError: the namespace has a limit and would grow past it: nothing was taken in.
             StorageError: the disk refused; all that was committed stays.
         """
         seen: set[str] = set()
         unchanged = 0
         with self._bank.writing():
-            for document in documents:
+            for document in self._within_limit(documents):
                 self._check(document, seen)
                 digest = hashlib.sha256(document.text.encode()).hexdigest()
                 if self._bank.document_hash(self._namespace, document.document_id) == digest:
@@ -113,6 +127,23 @@ class Ingest:
                 progress(Progress(document.document_id, self._characters, self._tokens))
             self._commit(())
         return IngestReport(len(seen), unchanged, self._chunks, self._tokens, dict(self._seconds))
+
+    def _within_limit(self, documents: Iterable[Document]) -> Iterable[Document]:
+        """Count all documents before the first is encoded, where there is a limit, which bounds what is held so."""
+        use = NamespaceUse(self._bank, self._namespace)
+        if not use.limited:
+            return documents
+        counted = []
+        for document in documents:
+            digest = hashlib.sha256(document.text.encode(errors="surrogatepass")).hexdigest()
+            if self._bank.document_hash(self._namespace, document.document_id) != digest:
+                use.put(document.document_id, self._sizes(document.text))
+            counted.append(document)
+        return counted
+
+    def _sizes(self, text: str) -> Iterator[tuple[str, int]]:
+        for start, end in split_text(text, self._tokenizer, self._compressor.settings.chunk_tokens):
+            yield chunk_id(self._namespace, text[start:end]), len(self._compressor.backbone.encode(text[start:end]))
 
     def _check(self, document: Document, seen: set[str]) -> None:
         if not document.text.strip():
@@ -143,7 +174,9 @@ class Ingest:
             if sum(len(p.ids) for p in self._pending.values()) >= _COMMIT_PASSES * self._pass_tokens:
                 self._commit([chunk for chunk, _ in placements])
                 progress(Progress(document.document_id, self._characters, self._tokens))
-        self._finished.append(DocumentRecord(document.document_id, digest, tuple(placements), document.metadata))
+        self._finished.append(
+            DocumentRecord(document.document_id, digest, tuple(placements), document.metadata, document.added_at)
+        )
 
     def _next(self, spans: Iterator[Span]) -> Span | None:
         with self._timed("cut"):
@@ -163,11 +196,17 @@ class Ingest:
         Args:
             texts: by chunk id, in the order in which they were committed: then the batches, and the bits, are the same.
         """
+        self._bank.restore(self.encode(texts))
+
+    def encode(self, texts: Mapping[str, str]) -> list[EncodedChunk]:
+        """Encode chunks, by chunk id, as one commit of :meth:`run` does; nothing is stored."""
         self._pending = {
             name: _Pending(name, text, self._compressor.backbone.encode(text)) for name, text in texts.items()
         }
-        self._bank.restore(self._encoded())
-        self._pending = {}
+        try:
+            return self._encoded()
+        finally:
+            self._pending = {}
 
     def _encoded(self) -> list[EncodedChunk]:
         encoded: list[EncodedChunk] = []

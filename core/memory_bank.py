@@ -10,19 +10,18 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 
 from .bank_files import SALVAGED, require_own_files
+from .bank_records import DocumentRecord, EncodedChunk, Fingerprint, NamespaceSummary
 from .catalogue import (
     CATALOGUE,
     FORMAT,
@@ -46,75 +45,14 @@ from .errors import (
 )
 from .kv_cache import Slots
 from .passage_index import PassageIndex, StoredChunk
-from .settings import Placement, Ratio
 from .slot_store import MemorySlots, ShardedSlots
 from .stored_values import pack_text, require_kinds, unpack_metadata, unpack_text, unpack_vectors
+
+__all__ = ["DocumentRecord", "EncodedChunk", "Fingerprint", "MemoryBank", "NamespaceSummary"]
 
 _Key = TypeVar("_Key", int, str)
 _CHUNK_COLUMNS = "chunk_id, namespace, text, tokens, slots, bytes, shard"
 _NOT_ERASED = "what was deleted is out of reach and not yet erased"
-
-
-class Fingerprint(BaseModel):
-    """What made a bank's slots and embeddings. A bank is only read and grown with the same."""
-
-    model_config = ConfigDict(frozen=True)
-
-    model: str
-    """Name or path, for people; what counts is ``weights``."""
-    weights: str
-    adapters: str = "none"
-    """As it was asked for, for people and for opening the bank again; what counts is ``weights``."""
-    chunk_tokens: int
-    ratio: Ratio
-    placement: Placement
-    sink_tokens: int
-    embedder: str
-    encode: bool = True
-    """Whether chunks have slots; banks made before there was a choice have them."""
-
-    def differences(self, other: "Fingerprint") -> list[str]:
-        """Name each field that counts and differs, with both values."""
-        counting = [name for name in type(self).model_fields if name not in ("model", "adapters")]
-        pairs = ((name, getattr(self, name), getattr(other, name)) for name in counting)
-        return [f"{name} {mine!r}, not {theirs!r}" for name, mine, theirs in pairs if mine != theirs]
-
-
-@dataclass(frozen=True)
-class EncodedChunk:
-    """A chunk with all that the bank keeps of it."""
-
-    chunk_id: str
-    text: str
-    tokens: int
-    slots: Slots | None
-    """``None`` in a bank that keeps text only."""
-    embeddings: NDArray[np.float32]
-    """float32 [passages, dimension], of unit length."""
-
-
-@dataclass(frozen=True)
-class DocumentRecord:
-    """A document whose chunks are all stored or about to be: where each chunk stands in it."""
-
-    document_id: str
-    sha256: str
-    placements: tuple[tuple[str, Span], ...]
-    """(chunk id, characters) in order, together the whole document."""
-    metadata: dict[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class NamespaceSummary:
-    """What one namespace holds."""
-
-    namespace: str
-    documents: int
-    chunks: int
-    tokens: int
-    slots: int
-    bytes: int
-    """Of slots."""
 
 
 class MemoryBank:
@@ -260,6 +198,11 @@ class MemoryBank:
                     self._insert_document(namespace, document)
                     self._remove_unplaced([chunk_id for chunk_id in held if chunk_id not in needed])
 
+    def set_meta(self, values: Mapping[str, str]) -> None:
+        """Keep values beside the fingerprint, see :mod:`core.limits`."""
+        with self._guarded(), self._transaction():
+            self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+
     def set_metadata(self, namespace: str, document_id: str, metadata: dict[str, object]) -> None:
         """Replace what is stored beside a document, if it is not that already."""
         if self.document_metadata(namespace, document_id) == metadata:
@@ -271,14 +214,25 @@ class MemoryBank:
             ((document,),) = self.rows(f"SELECT document FROM documents WHERE {where}", namespace, document_id)
             seal_document(self._db, document)
 
-    def delete(self, namespace: str, document_ids: Collection[str] | None = None, *, compact: bool = True) -> None:
+    def delete(
+        self,
+        namespace: str,
+        document_ids: Collection[str] | None = None,
+        *,
+        before: float | None = None,
+        compact: bool = True,
+    ) -> list[str]:
         """Remove documents, or with ``None`` the whole namespace; what other documents hold as well stays.
 
         On return the removed text, embeddings and slots are in no file of the bank.
 
         Args:
+            before: seconds since 1970; of the documents, only those that were taken in earlier.
             compact: whether to erase at once, see :meth:`compact`. Without, what is removed is out of reach and its
                 bytes stay until then: for many deletions in a row, of which the last or :meth:`compact` erases all.
+
+        Returns:
+            The ids of what was removed.
 
         Raises:
             UnknownNamespaceError: the bank has no such namespace.
@@ -287,14 +241,19 @@ class MemoryBank:
             StorageError: the disk refused; what was removed is out of reach, and :meth:`compact` erases it.
         """
         with self.writing():
-            names = [name for (name,) in self.rows("SELECT document_id FROM documents WHERE namespace = ?", namespace)]
+            held = self.rows("SELECT document_id, added_at FROM documents WHERE namespace = ?", namespace)
             # A namespace whose only ingest was interrupted has chunks and no document.
-            if not names and not self.rows("SELECT 1 FROM chunks WHERE namespace = ? LIMIT 1", namespace):
+            if not held and not self.rows("SELECT 1 FROM chunks WHERE namespace = ? LIMIT 1", namespace):
                 self._refuse_namespace(namespace)
             for name in document_ids or ():
                 self.document_hash(namespace, name, required=True)
+            going = [
+                name
+                for name, added_at in held
+                if (document_ids is None or name in document_ids) and (before is None or added_at < before)
+            ]
             with self._guarded(), self._transaction():
-                for name in names if document_ids is None else document_ids:
+                for name in going:
                     self._remove_document(namespace, name)
                 # Those of an ingest that was interrupted go too: nobody could name them to have them deleted.
                 unplaced = "namespace = ? AND chunk_id NOT IN (SELECT chunk_id FROM placements)"
@@ -302,6 +261,7 @@ class MemoryBank:
                 self._indexes.pop(namespace, None)  # embeddings are not to stay in memory until someone asks
             if compact:
                 self._erase()
+        return going
 
     def compact(self) -> None:
         """Give the space of what was deleted and replaced back, and erase what a deletion that failed left.
@@ -370,10 +330,11 @@ class MemoryBank:
             self._db.execute("INSERT OR REPLACE INTO shards VALUES (?, ?)", (shard, self._slots.digest(shard)))
 
     def _insert_document(self, namespace: str, document: DocumentRecord) -> None:
+        added_at = time.time() if document.added_at is None else document.added_at
         key = (
             self._db.execute(
                 "INSERT INTO documents (namespace, document_id, sha256, metadata, added_at) VALUES (?, ?, ?, ?, ?)",
-                (namespace, document.document_id, document.sha256, json.dumps(document.metadata), time.time()),
+                (namespace, document.document_id, document.sha256, json.dumps(document.metadata), added_at),
             ).lastrowid
             or 0
         )
@@ -462,18 +423,19 @@ class MemoryBank:
                 namespace,
             )
             found = self.rows(
-                "SELECT document, document_id, sha256, metadata FROM documents WHERE namespace = ? ORDER BY document",
+                "SELECT document, document_id, sha256, metadata, added_at FROM documents WHERE namespace = ? "
+                "ORDER BY document",
                 namespace,
             )
         placements: dict[int, list[tuple[str, Span]]] = {}
         for document, chunk_id, start, end in placed:
             require_kinds((chunk_id, start, end), (str, int, int), f"a place of a document of namespace {namespace!r}")
             placements.setdefault(document, []).append((chunk_id, Span(start, end)))
-        for _, name, sha256, _ in found:
-            require_kinds((name, sha256), (str, str), f"a document of namespace {namespace!r}")
+        for _, name, sha256, _, added_at in found:
+            require_kinds((name, sha256, added_at), (str, str, float), f"a document of namespace {namespace!r}")
         return [
-            DocumentRecord(name, sha256, tuple(placements.get(document, ())), unpack_metadata(metadata, name))
-            for document, name, sha256, metadata in found
+            DocumentRecord(name, sha256, tuple(placements.get(document, ())), unpack_metadata(metadata, name), added_at)
+            for document, name, sha256, metadata, added_at in found
         ]
 
     def chunk(self, chunk_id: str) -> EncodedChunk:

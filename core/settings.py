@@ -60,6 +60,14 @@ class CompressionSettings(CheckedSettings):
     ingesting costs only the embedding."""
 
 
+class NamespaceLimit(CheckedSettings):
+    """How much one namespace of a bank may hold; ``None`` sets no limit."""
+
+    documents: Annotated[int, Field(ge=1)] | None = None
+    tokens: Annotated[int, Field(ge=1)] | None = None
+    """Of the bank's model; text that stands in several documents counts once, as it is stored once."""
+
+
 class RecallSettings(CheckedSettings):
     """How a question is answered from a bank."""
 

@@ -7,7 +7,7 @@ name, its embeddings and counts and each document's row in a column beside them.
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from .bank_files import SALVAGED, require_own_files
 from .catalogue import CATALOGUE, FORMAT, chunk_checksum, document_checksum, log_damage, make, write_lock
 from .chunking import chunk_id
 from .errors import BankError
+from .limits import LIMITS, SEAL, limits_in, read_limits
 from .memory_bank import MemoryBank
 from .slot_store import sync
 from .stored_values import unpack_text
@@ -74,6 +75,25 @@ def verify(path: Path) -> list[Damage]:
         return list(_damage(path))
 
 
+@contextmanager
+def verified(path: Path) -> Iterator[MemoryBank]:
+    """Open a bank that is sound to the last byte, and keep other processes from writing to it meanwhile.
+
+    Raises:
+        MissingBankError: there is no bank.
+        BankError: it is damaged, or another process is writing to it.
+    """
+    _require_bank(path)
+    with write_lock(path):
+        if found := list(_damage(path)):
+            raise BankError(
+                f"bank {path} is damaged in {len(found)} places, the first is {found[0].where}: {found[0].what}. "
+                f"Nothing was taken from it: run 'compressed-memory repair --bank {path}' first"
+            )
+        with closing(MemoryBank(path=path)) as bank:
+            yield bank
+
+
 def _require_bank(path: Path) -> None:
     require_own_files(path)
     if not (path / CATALOGUE).is_file():
@@ -90,6 +110,7 @@ def _damage(path: Path) -> Iterator[Damage]:
             sound = [row[0] for row in bank.rows("PRAGMA integrity_check(10)")]
             if sound != ["ok"]:
                 yield Damage(CATALOGUE, "; ".join(" ".join(str(line).split()) for line in sound), structural=True)
+            read_limits(bank)
             yield from _shard_damage(bank)
             yield from _chunk_damage(bank)
             yield from _document_damage(bank)
@@ -229,6 +250,7 @@ def _salvage(path: Path) -> None:
             new.execute("BEGIN")
             make(new, meta["fingerprint"])
             new.execute("UPDATE meta SET value = ? WHERE key = 'checksum'", (meta.get("checksum", ""),))
+            new.executemany("INSERT INTO meta VALUES (?, ?)", _sound_limits(meta, path))
             for table in _TABLES:
                 for row in _readable(old, table):
                     names = ", ".join(name for _, name, *_ in new.execute(f"PRAGMA table_info({table})"))
@@ -253,6 +275,14 @@ def _salvage(path: Path) -> None:
         raise BankError(f"bank {path} cannot be repaired: {error}. Restore it from a copy, or ingest again") from error
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def _sound_limits(meta: dict[str, str], path: Path) -> list[tuple[str, str]]:
+    try:
+        limits_in(meta, path)
+    except BankError:
+        return []  # named as damage, and set anew by whoever set them
+    return [(key, meta[key]) for key in (LIMITS, SEAL) if key in meta]
 
 
 def _readable(database: sqlite3.Connection, table: str) -> Iterator[tuple]:  # type: ignore[type-arg]

@@ -77,6 +77,14 @@ def test_a_changed_document_replaces_the_old_one(engine: Engine) -> None:
     assert "".join(texts) == topics["del"]
 
 
+def test_a_document_may_say_when_it_was_taken_in_and_goes_by_its_age(engine: Engine) -> None:
+    month = datetime.timedelta(days=30)
+    engine.add([Document("old", topics["pass"], added_at=time.time() - 31 * 86400), Document("new", topics["break"])])
+    assert engine.delete(older_than=month, document_ids=["new"]) == []
+    assert engine.delete(older_than=month, compact=False) == ["old"]
+    assert engine.delete(older_than=datetime.datetime.now(datetime.UTC)) == ["new"]
+
+
 def test_changed_metadata_of_the_same_text_is_kept(engine: Engine) -> None:
     engine.add([Document("a", topics["pass"], {"year": 1991})])
     assert engine.add([Document("a", topics["pass"], {"year": 1992})]).chunks_encoded == 0
