@@ -83,6 +83,9 @@ def ask(
     top_k: Annotated[int | None, typer.Option(help="Chunks that the gate may open at a time.")] = None,
     threshold: Annotated[float | None, typer.Option(help="P(open) above which the gate opens a chunk.")] = None,
     callback: Annotated[bool, typer.Option(help="Whether passed-over chunks can be called back.")] = True,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Scan every passage, also where the bank's index is approximate.")
+    ] = False,
     model: ModelOption = None,
     adapters: AdaptersOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -94,7 +97,10 @@ def ask(
 
     given = {"form": form, "top_k": top_k, "threshold": threshold}
     settings = replaced(
-        RecallSettings(), callback=callback, **{name: value for name, value in given.items() if value is not None}
+        RecallSettings(),
+        callback=callback,
+        exact=exact,
+        **{name: value for name, value in given.items() if value is not None},
     )
     check_question(question)
     engine = Engine.open(bank, model=model, adapters=adapters, create=False)
@@ -120,12 +126,13 @@ def show(
     check: Annotated[
         bool, typer.Option("--verify", help="Read every byte and name what is damaged; exit code 1 where something is.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show what a memory bank holds and what made it."""
     from rich.console import Console
 
     from .memory_bank import MemoryBank
-    from .report import print_bank
+    from .report import bank_as_json, print_bank
 
     if check:
         from .verification import verify
@@ -135,7 +142,11 @@ def show(
                 typer.echo(f"damaged: {damage.where}: {damage.what}")
             _say(f"{len(found)} damages. 'compressed-memory repair --bank {bank}' rebuilds what can be.")
             raise typer.Exit(1)
-    print_bank(Console(highlight=False), MemoryBank(path=bank))
+    with closing(MemoryBank(path=bank)) as opened:
+        if as_json:
+            typer.echo(json.dumps(bank_as_json(opened), ensure_ascii=False))
+            return
+        print_bank(Console(highlight=False), opened)
     if check:
         typer.echo("Verified: every byte is as it was written.")
 

@@ -7,12 +7,14 @@ catalogue changes in one transaction, so that an interrupted write leaves the ba
 
 import hashlib
 import json
+import logging
 import sqlite3
 import threading
 import time
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -21,9 +23,11 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
+from .approximation import IndexReport, IndexSettings
 from .bank_records import DocumentRecord, EncodedChunk, Fingerprint, NamespaceSummary
 from .catalogue import (
     CATALOGUE,
+    EARLIER_FORMATS,
     FORMAT,
     checksum,
     make,
@@ -36,11 +40,23 @@ from .catalogue import (
 from .chunking import Span
 from .errors import BankError, BankMismatchError, MissingBankError, StorageError, UnknownNamespaceError
 from .kv_cache import Slots
-from .passage_index import PassageIndex, StoredChunk
+from .namespace_index import (
+    OpenIndex,
+    built,
+    listed,
+    row_for,
+    sealed_chunks,
+    sealed_documents,
+    state_of,
+    stored,
+    updated,
+)
+from .passage_index import PassageIndex
 from .slot_store import MemorySlots, ShardedSlots
 
 __all__ = ["DocumentRecord", "EncodedChunk", "Fingerprint", "MemoryBank", "NamespaceSummary"]
 
+_log = logging.getLogger(__name__)
 _Key = TypeVar("_Key", int, str)
 _CHUNK_COLUMNS = "chunk_id, namespace, text, tokens, slots, bytes, shard"
 _NOT_ERASED = "what was deleted is out of reach and not yet erased"
@@ -49,12 +65,18 @@ _NOT_ERASED = "what was deleted is out of reach and not yet erased"
 class MemoryBank:
     """Chunks by namespace. Reading is safe from many threads and processes; one process writes at a time."""
 
-    def __init__(self, fingerprint: Fingerprint | None = None, path: Path | None = None) -> None:
+    def __init__(
+        self,
+        fingerprint: Fingerprint | None = None,
+        path: Path | None = None,
+        index: IndexSettings | None = None,
+    ) -> None:
         """Open the bank at ``path``, or make it there; without a path it lives in memory.
 
         Args:
             fingerprint: what will read or grow the bank; ``None`` opens what is there as it is.
             path: a directory.
+            index: when the search may be approximate; ``None`` takes the defaults.
 
         Raises:
             MissingBankError: there is no bank at ``path`` and no fingerprint to make one with.
@@ -66,7 +88,8 @@ class MemoryBank:
         self._slots = ShardedSlots(path / "slots") if path else MemorySlots()
         self._lock = threading.RLock()
         self._turn = threading.Lock()
-        self._indexes: dict[str, tuple[object, PassageIndex]] = {}
+        self.index_settings = index or IndexSettings()
+        self._indexes: dict[str, OpenIndex] = {}
         self._writes = 0
         if path is not None:
             self._check_place(path, may_create=fingerprint is not None)
@@ -110,9 +133,9 @@ class MemoryBank:
                     raise BankError(f"{self.path} holds an empty catalogue: its making was interrupted; ingest again")
                 make(self._db, wanted.model_dump_json())
             meta = self._meta()
-            if meta.get("format") == "1":
-                require_own_tables(self._db, 1, self.path)
-                migrate(self._db, self._slots.digest)
+            if (held := meta.get("format")) in EARLIER_FORMATS:
+                require_own_tables(self._db, int(held), self.path)
+                migrate(self._db, int(held), self._slots.digest)
                 meta = self._meta()
             if meta.get("format") != str(FORMAT):
                 raise BankError(f"bank {self.path} has format {meta.get('format')}, this release reads {FORMAT}")
@@ -214,6 +237,8 @@ class MemoryBank:
                 # Those of an ingest that was interrupted go too: nobody could name them to have them deleted.
                 unplaced = "namespace = ? AND chunk_id NOT IN (SELECT chunk_id FROM placements)"
                 self._db.execute(f"DELETE FROM chunks WHERE {unplaced}", (namespace,))
+                # The centroid of a list of one passage is that passage's embedding.
+                self._db.execute("DELETE FROM indexes WHERE namespace = ?", (namespace,))
                 self._indexes.pop(namespace, None)  # embeddings are not to stay in memory until someone asks
             if compact:
                 self._erase()
@@ -244,6 +269,7 @@ class MemoryBank:
                         self._name_shard(moved)
                         self._db.execute("UPDATE chunks SET shard = ? WHERE shard = ?", (moved, shard))
             self.drop_unnamed()
+            self.drop_indexes(self._outdated_indexes())
             with self._lock:
                 # secure_delete overwrites a deleted row, not the copies that moving it between pages once left.
                 self._db.execute("VACUUM")
@@ -406,42 +432,70 @@ class MemoryBank:
         Raises:
             UnknownNamespaceError: the bank has no such namespace.
         """
-        if keep is not None:
-            with self._lock:
-                return self._build_index(namespace, keep)
         with self._lock:
+            if keep is not None:
+                chunks = listed(self.rows, namespace, keep)
+                if not chunks and not listed(self.rows, namespace):
+                    self._refuse_namespace(namespace)
+                return built(self.rows, namespace, chunks)
             # data_version changes when another connection wrote, the counter when this one did.
             version = (self.rows("PRAGMA data_version"), self._writes)
             known = self._indexes.get(namespace)
-            if known is None or known[0] != version:
-                known = (version, self._build_index(namespace))
+            if known is None or known.version != version:
+                known = self._opened_index(namespace, version, known)
                 self._indexes[namespace] = known
-            return known[1]
+            return known.index
 
-    def _build_index(self, namespace: str, keep: Callable[[str, str], bool] = lambda *_: True) -> PassageIndex:
-        rows = self.rows(
-            "SELECT chunk_id, document_id, start, end, tokens, slots FROM placements JOIN documents USING (document) "
-            "JOIN chunks USING (chunk_id) WHERE documents.namespace = ? ORDER BY document, ordinal",
-            namespace,
-        )
-        if not rows:
+    def _opened_index(self, namespace: str, version: object, known: OpenIndex | None) -> OpenIndex:
+        sealed, documents = sealed_chunks(self.rows, namespace), sealed_documents(self.rows, namespace)
+        if known and (known.sealed, known.documents) == (sealed, documents):
+            return replace(known, version=version)
+        chunks = listed(self.rows, namespace)
+        if not chunks:
             self._refuse_namespace(namespace)
-        chunks: dict[str, StoredChunk] = {}
-        for chunk_id, document_id, start, end, tokens, slots in rows:
-            if keep(chunk_id, document_id):
-                # Text that stands in several places is read once, where it stands first.
-                chunks.setdefault(chunk_id, StoredChunk(chunk_id, document_id, Span(start, end), tokens, slots))
-        order = {chunk_id: row for row, chunk_id in enumerate(chunks)}
-        found = self.rows(
-            "SELECT chunk_id, embedding FROM passages JOIN chunks USING (chunk_id) WHERE namespace = ? "
-            "ORDER BY passage",
-            namespace,
-        )
-        passages = [(order[chunk_id], blob) for chunk_id, blob in found if chunk_id in order]
-        joined = np.frombuffer(b"".join(blob for _, blob in passages), dtype="<f4")
-        vectors = joined.reshape(len(passages), -1 if passages else 1)
-        owners = np.array([owner for owner, _ in passages], dtype=np.int64)
-        return PassageIndex(list(chunks.values()), owners, vectors.astype(np.float32))
+        index = updated(self.rows, known, chunks, sealed) if known else None
+        if index is None:
+            kept, state = stored(self.rows, namespace), state_of(sealed)
+            index = built(self.rows, namespace, chunks, self.index_settings, kept, state)
+            row = row_for(namespace, state, self.index_settings, index)
+            if (index.report.kind == "ivf" or index.report.refused is not None) and (kept is None or kept.row != row):
+                self._store_index(row)
+        return OpenIndex(version, sealed, documents, index)
+
+    def _store_index(self, row: tuple[object, ...]) -> None:
+        try:
+            with self._guarded(), self._transaction():
+                self._db.execute("INSERT OR REPLACE INTO indexes VALUES (?, ?, ?, ?, ?, ?)", row)
+        except BankError as error:
+            # A disk that takes nothing more can be read all the same.
+            _log.warning("the index of namespace %r is not kept, the next process makes it again: %s", row[0], error)
+
+    def index_report(self, namespace: str) -> IndexReport | None:
+        """Return what the namespace's index is and was measured to find, without making one.
+
+        ``None`` where it is large, and was not made yet or has changed since: :meth:`index` makes it.
+        """
+        query = "SELECT COUNT(*) FROM passages JOIN chunks USING (chunk_id) WHERE namespace = ?"
+        ((passages,),) = self.rows(query, namespace)
+        if passages < self.index_settings.flat_below:
+            return IndexReport(kind="flat", passages=passages)
+        kept = stored(self.rows, namespace)
+        current = kept is not None and kept.state == state_of(sealed_chunks(self.rows, namespace))
+        return kept.report if kept is not None and current else None
+
+    def damaged_indexes(self) -> list[str]:
+        """Return the namespaces of whose index the catalogue keeps something that was changed."""
+        return [name for (name,) in self.rows("SELECT namespace FROM indexes") if stored(self.rows, name) is None]
+
+    def _outdated_indexes(self) -> list[str]:
+        kept = self.rows("SELECT namespace, state FROM indexes")
+        return [name for name, state in kept if state != state_of(sealed_chunks(self.rows, name))]
+
+    def drop_indexes(self, namespaces: Collection[str]) -> None:
+        """Forget what the catalogue keeps of indexes; they are made anew when they are next wanted."""
+        if namespaces:
+            with self._guarded(), self._transaction():
+                self._db.executemany("DELETE FROM indexes WHERE namespace = ?", [(name,) for name in namespaces])
 
     def _refuse_namespace(self, namespace: str) -> NoReturn:
         known = ", ".join(repr(s.namespace) for s in self.summaries()) or "none"

@@ -93,3 +93,6 @@ class RecallSettings(CheckedSettings):
     """Most tokens of the answer."""
     candidates: Annotated[int, Field(ge=1)] | None = 2048
     """Passages that the index returns for the gate to score; ``None`` scores every passage."""
+    exact: bool = False
+    """Whether they are found by a scan of every passage also where the namespace is so large that its index is
+    approximate (:class:`core.approximation.IndexSettings`)."""

@@ -101,7 +101,7 @@ TAMPERED = {
     "DELETE FROM chunks WHERE rowid = 1": "text of document 'kept' of namespace 'a' is missing",
     "UPDATE meta SET value = replace(value, '64', '65') WHERE key = 'fingerprint'": "its fingerprint was changed",
     "CREATE TRIGGER t AFTER INSERT ON chunks BEGIN DELETE FROM documents; END": "damaged or not of this library's",
-    "DROP INDEX passages_of_chunk": "passages_of_chunk of its catalogue is not as format 2",
+    "DROP INDEX passages_of_chunk": "passages_of_chunk of its catalogue is not as format 3",
 }
 
 
