@@ -6,7 +6,7 @@ gives the recall that was asked for, the index stays flat.
 """
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import faiss
 import numpy as np
@@ -18,8 +18,8 @@ from .settings import CheckedSettings
 _TRAINING_ROUNDS = 10
 _PASSAGES_A_LIST = 64
 """Most passages, for each list, that k-means sees."""
-_MOST_LISTS_PROBED = 2
-"""An index that has to look at more than one in so many of its lists is not worth having."""
+_MOST_SCANNED = 0.5
+"""An index that has to look at a greater share of the passages is not worth having."""
 _SAME = 1e-6
 """Cosines that differ by less are equal: text that stands twice has one nearest neighbour or the other."""
 
@@ -49,6 +49,8 @@ class IndexReport(BaseModel):
     """Inverted lists."""
     probes: Annotated[int, Field(ge=0)] = 0
     """Lists looked at for each query."""
+    scanned: float = 1.0
+    """Share of the passages that are in them, mean over ``queries``."""
     recall: float = 1.0
     """Share of the ``recall_at`` nearest passages found, against the flat index; 1 where the index is flat."""
     recall_at: int = 0
@@ -64,7 +66,7 @@ def build(
     settings: IndexSettings,
     centroids: NDArray[np.float32] | None = None,
     measured: IndexReport | None = None,
-) -> tuple[faiss.Index, IndexReport, NDArray[np.float32] | None]:
+) -> tuple[Any, IndexReport, NDArray[np.float32] | None]:
     """Index ``vectors``, whose ids are their rows.
 
     Args:
@@ -86,7 +88,8 @@ def build(
             centroids = _centroids(np.delete(np.arange(len(vectors)), held_out), vectors, settings)
         index = inverted(vectors, centroids)
         probes, recall = _measured(index, vectors, held_out, settings)
-        if recall >= settings.recall:
+        scanned = _scanned(index, vectors[held_out], probes)
+        if recall >= settings.recall and scanned <= _MOST_SCANNED:
             break
         del index
         if not known:
@@ -97,6 +100,7 @@ def build(
         passages=len(vectors),
         lists=len(centroids),
         probes=probes,
+        scanned=scanned,
         recall=recall,
         recall_at=min(settings.recall_at, len(vectors) - 1),
         queries=len(held_out),
@@ -104,14 +108,14 @@ def build(
     return index, report, centroids
 
 
-def flat(vectors: NDArray[np.float32]) -> faiss.IndexIDMap2:
+def flat(vectors: NDArray[np.float32]) -> Any:  # noqa: ANN401 - FAISS's own stubs lack what SWIG gives
     """Return an exact index of ``vectors``, float32 [passages, dimension], whose ids are their rows."""
     index = faiss.IndexIDMap2(faiss.IndexFlatIP(vectors.shape[1]))
     index.add_with_ids(vectors, np.arange(len(vectors)))
     return index
 
 
-def inverted(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> faiss.IndexIVFFlat:
+def inverted(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> Any:  # noqa: ANN401
     """Return an index of ``vectors`` in the lists of ``centroids``; the same of both give the same index."""
     lists, dimension = centroids.shape
     coarse = faiss.IndexFlatIP(dimension)
@@ -120,6 +124,13 @@ def inverted(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> fa
     index.is_trained = True
     index.add_with_ids(vectors, np.arange(len(vectors)))
     return index
+
+
+def looking_at(probes: int) -> faiss.SearchParametersIVF:
+    """Return how an inverted index is told to look at so many lists."""
+    parameters = faiss.SearchParametersIVF()
+    parameters.nprobe = probes
+    return parameters
 
 
 def _held_out(passages: int, settings: IndexSettings) -> NDArray[np.int64]:
@@ -144,7 +155,10 @@ def _centroids(rows: NDArray[np.int64], vectors: NDArray[np.float32], settings: 
 
 
 def _measured(
-    index: faiss.IndexIVFFlat, vectors: NDArray[np.float32], held_out: NDArray[np.int64], settings: IndexSettings
+    index: Any,  # noqa: ANN401
+    vectors: NDArray[np.float32],
+    held_out: NDArray[np.int64],
+    settings: IndexSettings,
 ) -> tuple[int, float]:
     """Return the fewest lists to look at for the recall that is asked for, and the recall that they give.
 
@@ -154,11 +168,11 @@ def _measured(
     floors = np.array([_floor(vectors, row, reach) for row in held_out], dtype=np.float32)
 
     def recall(probes: int) -> float:
-        scores, found = index.search(vectors[held_out], reach + 1, params=faiss.SearchParametersIVF(nprobe=probes))
+        scores, found = index.search(vectors[held_out], reach + 1, params=looking_at(probes))
         hits = (scores >= floors[:, None] - _SAME) & (found != held_out[:, None]) & (found >= 0)
         return float(np.minimum(hits.sum(axis=1), reach).mean() / reach)
 
-    most = max(1, index.nlist // _MOST_LISTS_PROBED)
+    most = max(1, index.nlist // 2)
     low, high, best = 0, 1, recall(1)
     while best < settings.recall and high < most:
         low, high = high, min(2 * high, most)
@@ -170,6 +184,12 @@ def _measured(
         else:
             low = middle
     return high, best
+
+
+def _scanned(index: Any, queries: NDArray[np.float32], probes: int) -> float:  # noqa: ANN401
+    _, lists = index.quantizer.search(queries, probes)
+    sizes = np.array([index.invlists.list_size(number) for number in range(index.nlist)])
+    return float(sizes[lists].sum(axis=1).mean() / index.ntotal)
 
 
 def _floor(vectors: NDArray[np.float32], row: int, reach: int) -> float:

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +52,7 @@ from .namespace_index import (
     updated,
 )
 from .passage_index import PassageIndex
-from .slot_store import MemorySlots, ShardedSlots
+from .slot_store import MemorySlots, ShardedSlots, kept_bytes
 
 __all__ = ["DocumentRecord", "EncodedChunk", "Fingerprint", "MemoryBank", "NamespaceSummary"]
 
@@ -187,7 +187,7 @@ class MemoryBank:
             StorageError: the disk refused; the bank is as it was.
         """
         with self._guarded():
-            shard = self._slots.write({c.chunk_id: c.slots for c in chunks if c.slots is not None})
+            shard = self._write_shard({c.chunk_id: c.slots for c in chunks if c.slots is not None})
             # From here on a failure leaves a shard that the catalogue does not name: the next writer removes it.
             with self._transaction():
                 self._name_shard(shard)
@@ -264,12 +264,14 @@ class MemoryBank:
                 living.setdefault(shard, []).append(chunk_id)
             for shard, chunk_ids in living.items():
                 if self.path is not None and self._slots.held(shard) != set(chunk_ids):
-                    moved = self._slots.write({chunk_id: self._slots.read(chunk_id, shard) for chunk_id in chunk_ids})
+                    moved = self._write_shard({chunk_id: self._slots.read(chunk_id, shard) for chunk_id in chunk_ids})
                     with self._transaction():
                         self._name_shard(moved)
                         self._db.execute("UPDATE chunks SET shard = ? WHERE shard = ?", (moved, shard))
             self.drop_unnamed()
-            self.drop_indexes(self._outdated_indexes())
+            for namespace in (outdated := self._outdated_indexes()):
+                self._indexes.pop(namespace, None)  # so that it is built again, and kept
+            self.drop_indexes(outdated)
             with self._lock:
                 # secure_delete overwrites a deleted row, not the copies that moving it between pages once left.
                 self._db.execute("VACUUM")
@@ -294,7 +296,7 @@ class MemoryBank:
 
     def _insert_chunk(self, namespace: str, chunk: EncodedChunk, shard: str) -> None:
         text = zlib.compress(chunk.text.encode())
-        slots, size = (len(chunk.slots), chunk.slots.nbytes) if chunk.slots else (0, 0)
+        slots, size = self._size(chunk)
         row = (chunk.chunk_id, namespace, text, chunk.tokens, slots, size, shard)
         self._db.execute(f"INSERT INTO chunks ({_CHUNK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         self._insert_passages(chunk)
@@ -303,6 +305,14 @@ class MemoryBank:
         passages = [(chunk.chunk_id, vector.astype("<f4").tobytes()) for vector in chunk.embeddings]
         self._db.executemany("INSERT INTO passages (chunk_id, embedding) VALUES (?, ?)", passages)
         seal_chunk(self._db, chunk.chunk_id)
+
+    def _write_shard(self, slots: Mapping[str, Slots]) -> str:
+        # What is read back and written again is the same to the bit, in 8 bits as well.
+        return self._slots.write(slots, self.fingerprint.slots)
+
+    def _size(self, chunk: EncodedChunk) -> tuple[int, int]:
+        """Return a chunk's slots, and the bytes that they take."""
+        return (len(chunk.slots), kept_bytes(chunk.slots, self.fingerprint.slots)) if chunk.slots else (0, 0)
 
     def _name_shard(self, shard: str) -> None:
         if shard:
@@ -364,7 +374,7 @@ class MemoryBank:
         return zlib.decompress(self._chunk_column("text", chunk_id)).decode()
 
     def slots(self, chunk_id: str) -> Slots:
-        """Return a chunk's slots, on the CPU, read from their shard.
+        """Return a chunk's slots, on the CPU, read from their shard; of a bank in int8 in bf16.
 
         Raises:
             BankError: the bank keeps text only, or the shard is missing or damaged.
@@ -556,11 +566,11 @@ class MemoryBank:
             StorageError: the disk refused; the bank is as it was.
         """
         with self._guarded():
-            shard = self._slots.write({c.chunk_id: c.slots for c in chunks if c.slots is not None})
+            shard = self._write_shard({c.chunk_id: c.slots for c in chunks if c.slots is not None})
             with self._transaction():
                 self._name_shard(shard)
                 for chunk in chunks:
-                    slots, size = (len(chunk.slots), chunk.slots.nbytes) if chunk.slots else (0, 0)
+                    slots, size = self._size(chunk)
                     self._db.execute("DELETE FROM passages WHERE chunk_id = ?", (chunk.chunk_id,))
                     self._db.execute(
                         "UPDATE chunks SET tokens = ?, slots = ?, bytes = ?, shard = ? WHERE chunk_id = ?",

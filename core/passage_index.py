@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from .approximation import IndexReport, IndexSettings, build
+from .approximation import IndexReport, IndexSettings, build, looking_at
 from .chunking import Span
 
 EXACT = IndexSettings(flat_below=1 << 62)
@@ -54,6 +55,7 @@ class PassageIndex:
         self._owners = owners
         self.drift = 0
         """Chunks that :meth:`changed` added and removed since the index was built."""
+        self._index: Any  # FAISS's own stubs lack what SWIG gives
         self._index, self.report, self.centroids = build(vectors, settings, centroids, measured)
 
     def similarities(
@@ -81,7 +83,7 @@ class PassageIndex:
         return best
 
     def _parameters(self) -> faiss.SearchParameters | None:
-        return faiss.SearchParametersIVF(nprobe=self.report.probes) if self.report.kind == "ivf" else None
+        return looking_at(self.report.probes) if self.report.kind == "ivf" else None
 
     def _scanned(
         self, queries: NDArray[np.float32], candidates: int | None
@@ -97,7 +99,7 @@ class PassageIndex:
     def _blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Yield ids [passages] and vectors [passages, dimension] where FAISS keeps them: nothing is copied."""
         if self.report.kind == "flat":
-            held = faiss.downcast_index(self._index.index)
+            held: Any = faiss.downcast_index(self._index.index)
             vectors = faiss.rev_swig_ptr(held.get_xb(), held.ntotal * held.d).reshape(held.ntotal, held.d)
             yield faiss.vector_to_array(self._index.id_map), vectors
             return

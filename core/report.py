@@ -130,8 +130,9 @@ def _index_in_words(report: IndexReport | None) -> str:
         return "made at the next question, which takes longer; until then nothing can be said of it"
     if report.kind == "ivf":
         return (
-            f"approximate: {report.probes} of {report.lists} inverted lists looked at, {report.recall:.4f} of the "
-            f"{report.recall_at} nearest found, measured against the flat index with {report.queries} held-out passages"
+            f"approximate: looks at {report.probes} of {report.lists} inverted lists, {report.scanned:.0%} of the "
+            f"passages; finds {report.recall:.4f} of the {report.recall_at} nearest, measured against the flat index "
+            f"with {report.queries} held-out passages"
         )
     tried = "" if report.refused is None else f" (inverted lists were tried and found {report.refused:.4f})"
     return f"flat, exact, {report.passages:,} passages{tried}"

@@ -10,6 +10,7 @@ Placement = Literal["in_place", "inserted", "inserted_copy"]
 Form = Literal["raw", "compressed"]
 GateChoice = Literal["slots", "similarity"]
 Ratio = Literal[1, 2, 4, 8, 16]
+SlotType = Literal["bf16", "int8"]
 
 
 DEFAULT_NAMESPACE = "default"
@@ -58,6 +59,9 @@ class CompressionSettings(CheckedSettings):
     encode: bool = True
     """Whether chunks are encoded into slots at ingest. Without, only the raw form can be used, and
     ingesting costs only the embedding."""
+    slots: SlotType = "bf16"
+    """How slots are kept. ``bf16``: as the model computes them, which is bf16 wherever that is fast, else fp32.
+    ``int8``: half of bf16's bytes, with a scale for each channel (:mod:`core.quantization`); read back in bf16."""
 
 
 class RecallSettings(CheckedSettings):
