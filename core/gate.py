@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .embedder import Embedder
 from .kv_cache import Slots
 from .memory_bank import MemoryBank
-from .passage_index import PassageIndex, StoredChunk
+from .passage_index import PassageIndex, StoredChunk, highest
 from .prompts import gate_prompt
 from .settings import RecallSettings
 from .slot_gate import SIMILARITY_MIDPOINT, SIMILARITY_SLOPE, ProbeGate, SlotGate
@@ -93,7 +93,7 @@ class BankGate:
     def probabilities(self, question: str, memory: WorkingMemory, index: PassageIndex) -> NDArray[np.float32]:
         """See :class:`Gate`."""
         cosines = nearness(question, memory, index, self._embedder, self._passages, exact=self._exact)
-        rows = np.argsort(-cosines, kind="stable")[: self._candidates]
+        rows = highest(cosines, self._candidates)
         rows = rows[cosines[rows] > -1]  # the rest the index did not return
         found = np.zeros(len(cosines), dtype=np.float32)
         parts = [rows[start : start + self._batch] for start in range(0, len(rows), self._batch)]
@@ -164,5 +164,5 @@ class Scan:
 
     def _open_rows(self, scores: NDArray[np.float32]) -> list[int]:
         """Return the unread rows above τ among the ``top_k`` of all chunks, read ones counted, so that reading ends."""
-        best = np.argsort(-scores, kind="stable")[: self._settings.top_k]
+        best = highest(scores, self._settings.top_k)
         return [int(row) for row in best if scores[row] > self._settings.threshold and row not in self._read]

@@ -27,6 +27,15 @@ class StoredChunk:
     slots: int
 
 
+def highest(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Return the rows of the ``count`` highest scores, best first, of equals the earlier, without sorting them all."""
+    if count >= len(scores):
+        return np.argsort(-scores, kind="stable")
+    floor = np.partition(scores, -count)[-count]
+    above = np.flatnonzero(scores >= floor)
+    return above[np.argsort(-scores[above], kind="stable")[:count]]
+
+
 class PassageIndex:
     """The chunks of one namespace in reading order, with an inner-product index over their passages.
 

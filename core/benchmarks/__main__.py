@@ -17,6 +17,7 @@ from ..settings import CompressionSettings, Form, RecallSettings
 from ..weights import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from . import gate as gate_benchmark
 from . import memory as memory_benchmark
+from . import search as search_benchmark
 from . import second_answer as second_answer_benchmark
 from . import throughput as throughput_benchmark
 from . import untrained as untrained_benchmark
@@ -143,6 +144,34 @@ def gate(
         rows = gate_benchmark.measure(Embedder(embedder), examples, list(read_pool(pool)), lambda: shown.advance(task))
     settings = {"data": data, "pool": pool, "questions": questions, "embedder": embedder}
     show("gate", settings, rows, json)
+
+
+@app.command()
+def search(
+    data: Annotated[Path, typer.Option(help="Multi-hop examples as JSON lines, whose gold paragraphs are sought.")],
+    pool: Annotated[Path, typer.Option(help="Paragraphs to search among, as JSON lines.")],
+    tokens: Annotated[list[int], typer.Option(help="Tokens in the bank; give it once for each size.")],
+    vectors: Annotated[Path, typer.Option(help="File that embeddings are kept in from one run to the next.")],
+    questions: Annotated[int, typer.Option(min=1, help="Questions, from the first on.")] = 400,
+    paragraphs: Annotated[int, typer.Option(min=1, help="Of the pool, from the first on; then copies follow.")] = 44743,
+    flat_below: Annotated[int, typer.Option(min=4, help="Passages below which the index is flat.")] = 1000,
+    scratch: Annotated[Path | None, typer.Option(help="Folder to make the bank in.")] = None,
+    embedder: EmbedderName = DEFAULT_EMBEDDER,
+    json: Json = None,
+) -> None:
+    """Finding gold paragraphs in a bank that grows: recall, seconds over the flat scan's, memory."""
+    rows = search_benchmark.measure(
+        list(islice(read_questions(data), questions)),
+        list(islice(read_pool(pool), paragraphs)),
+        tokens,
+        vectors,
+        flat_below=flat_below,
+        embedder=embedder,
+        scratch=scratch,
+        step=lambda done: typer.echo(done, err=True),
+    )
+    settings = {"data": data, "pool": pool, "questions": questions, "paragraphs": paragraphs, "flat_below": flat_below}
+    show("search", {**settings, "tokens": tokens, "embedder": embedder}, rows, json)
 
 
 def main() -> None:

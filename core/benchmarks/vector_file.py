@@ -5,16 +5,24 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..embedder import Embedder
 from ..errors import InputError
 
 _KEY_BYTES = 16
 _TOGETHER = 512
 """Passages between two writes: what an interrupt may cost."""
+
+
+class Embeds(Protocol):
+    """What makes vectors of texts."""
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return unit vectors, float32 [texts, dimension]."""
+        ...
 
 
 class VectorFile:
@@ -41,7 +49,7 @@ class VectorFile:
     def __getitem__(self, text: str) -> NDArray[np.float32]:
         return self._read(self._rows[_key(text)])
 
-    def fill(self, texts: Iterable[str], embedder: Embedder, step: Callable[[int], None] = lambda _: None) -> None:
+    def fill(self, texts: Iterable[str], embedder: Embeds, step: Callable[[int], None] = lambda _: None) -> None:
         """Embed those of ``texts`` that are not in the file yet.
 
         Args:
@@ -52,7 +60,7 @@ class VectorFile:
             self._add([text for text in dict.fromkeys(part) if text not in self], embedder)
             step(len(part))
 
-    def _add(self, texts: Sequence[str], embedder: Embedder) -> None:
+    def _add(self, texts: Sequence[str], embedder: Embeds) -> None:
         if not texts:
             return
         vectors = embedder.embed(texts).astype("<f4")
