@@ -16,7 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from .settings import CheckedSettings
 
 _TRAINING_ROUNDS = 10
-_PASSAGES_A_LIST = 64
+_LISTS = 4
+"""Times the square root of the passages. Embeddings of sentences lie so that many small lists find more, of as many
+passages looked at, than few large ones (docs/benchmarks.md, search)."""
+_PASSAGES_A_LIST = 40
 """Most passages, for each list, that k-means sees."""
 _MOST_SCANNED = 0.5
 """An index that has to look at a greater share of the passages is not worth having."""
@@ -139,7 +142,7 @@ def _held_out(passages: int, settings: IndexSettings) -> NDArray[np.int64]:
 
 
 def _centroids(rows: NDArray[np.int64], vectors: NDArray[np.float32], settings: IndexSettings) -> NDArray[np.float32]:
-    lists = max(2, round(2 * math.sqrt(len(rows))))
+    lists = max(2, round(_LISTS * math.sqrt(len(rows))))
     seen = np.random.default_rng(settings.seed).permutation(rows)[: lists * _PASSAGES_A_LIST]
     means = faiss.Kmeans(
         vectors.shape[1],

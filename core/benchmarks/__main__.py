@@ -19,10 +19,13 @@ from . import gate as gate_benchmark
 from . import memory as memory_benchmark
 from . import search as search_benchmark
 from . import second_answer as second_answer_benchmark
+from . import storage as storage_benchmark
 from . import throughput as throughput_benchmark
 from . import untrained as untrained_benchmark
 from .material import texts as read_texts
 from .report import machine, progress, show
+
+RATIOS = (1, 2, 4, 8, 16)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -144,6 +147,33 @@ def gate(
         rows = gate_benchmark.measure(Embedder(embedder), examples, list(read_pool(pool)), lambda: shown.advance(task))
     settings = {"data": data, "pool": pool, "questions": questions, "embedder": embedder}
     show("gate", settings, rows, json)
+
+
+@app.command()
+def storage(
+    text: Texts,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens to take in, whole texts.")] = 40_000,
+    ratio: Annotated[list[int] | None, typer.Option(help="Tokens for each slot; all of them if not given.")] = None,
+    slots: Annotated[list[str] | None, typer.Option(help="bf16 or int8; both if not given.")] = None,
+    model: Model = DEFAULT_MODEL,
+    embedder: EmbedderName = DEFAULT_EMBEDDER,
+    json: Json = None,
+) -> None:
+    """MiB on disk for a million tokens: slots, text, embeddings, index, catalogue."""
+    settings = [CompressionSettings(ratio=r, slots=s) for r in ratio or RATIOS for s in slots or ("bf16", "int8")]
+    ratios, kinds = dict.fromkeys(s.ratio for s in settings), dict.fromkeys(s.slots for s in settings)
+    with progress() as shown:
+        task = shown.add_task("banks", total=len(settings))
+        rows = storage_benchmark.measure(
+            Backbone.load(model),
+            embedder,
+            read_texts(text),
+            tokens=tokens,
+            ratios=list(ratios),
+            slots=list(kinds),
+            step=lambda: shown.advance(task),
+        )
+    show("storage", {"text": text, "tokens": tokens, "model": model, "embedder": embedder}, rows, json)
 
 
 @app.command()

@@ -57,8 +57,11 @@ class SearchRow:
     """Of the passages: with the embedder's own vectors of real text."""
     index: str
     """Kind, and lists looked at of all."""
+    scanned: float
+    """Share of the passages that the index looks at."""
     measured_recall: float
-    """What the index says of itself: of the 32 nearest, with held-out passages."""
+    """What the index says of itself: of the 32 nearest, with held-out passages. Of inverted lists that were tried and
+    not taken where it is flat."""
     flat_at_4: float
     """Share of gold paragraphs among the 4 nearest chunks to a question, by the flat index; and so on."""
     approximate_at_4: float
@@ -290,7 +293,8 @@ def _described(bank: MemoryBank, index: PassageIndex) -> dict[str, float | str]:
         "passages": report.passages,
         "real_share": count / report.passages,
         "index": kind,
-        "measured_recall": report.recall,
+        "scanned": report.scanned,
+        "measured_recall": report.recall if report.refused is None else report.refused,
     }
 
 
