@@ -185,6 +185,9 @@ def search(
     questions: Annotated[int, typer.Option(min=1, help="Questions, from the first on.")] = 400,
     paragraphs: Annotated[int, typer.Option(min=1, help="Of the pool, from the first on; then copies follow.")] = 44743,
     flat_below: Annotated[int, typer.Option(min=4, help="Passages below which the index is flat.")] = 1000,
+    text_only: Annotated[
+        bool, typer.Option("--text-only", help="Commit paragraphs past cutting and encoding: far cheaper.")
+    ] = False,
     scratch: Annotated[Path | None, typer.Option(help="Folder to make the bank in.")] = None,
     embedder: EmbedderName = DEFAULT_EMBEDDER,
     json: Json = None,
@@ -196,11 +199,13 @@ def search(
         tokens,
         vectors,
         flat_below=flat_below,
+        text_only=text_only,
         embedder=embedder,
         scratch=scratch,
         step=lambda done: typer.echo(done, err=True),
     )
     settings = {"data": data, "pool": pool, "questions": questions, "paragraphs": paragraphs, "flat_below": flat_below}
+    settings |= {"text_only": text_only}
     show("search", {**settings, "tokens": tokens, "embedder": embedder}, rows, json)
 
 

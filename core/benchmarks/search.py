@@ -3,7 +3,7 @@
 One bank grows from size to size. Its first documents are the gold paragraphs of the questions, then come real
 paragraphs, then copies of these with a number at the head of each passage. Passages have the embedder's own
 vectors; those of copies are the original's with a little seeded noise, because embedding ten million tokens takes
-hours on one core. Slots are those of a tiny random model: their content plays no part in the coarse search.
+hours on one core. Slots are those of a tiny random model, or none: they play no part in the coarse search.
 """
 
 import json
@@ -16,6 +16,8 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +27,12 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from ..approximation import IndexSettings
 from ..backbone import Backbone
-from ..chunking import Span
+from ..chunking import Span, chunk_id
 from ..embedder import Embedder
 from ..engine import Engine
 from ..errors import CompressedMemoryError, InputError
 from ..ingest import Document
-from ..memory_bank import MemoryBank
+from ..memory_bank import DocumentRecord, EncodedChunk, Fingerprint, MemoryBank
 from ..namespace_index import built
 from ..passage_index import PassageIndex, highest
 from ..questions import Paragraph, Question
@@ -42,6 +44,8 @@ from .vector_file import VectorFile
 NOISE = 0.3
 """Length of what is added to the unit vector of a passage's original: their cosine is about 0.96."""
 _MARK = re.compile(r"\[#\d+\.\d+\] ")
+_MARK_TOKENS = 8
+_COMMIT_CHUNKS = 512
 _REACHES = (4, 32)
 _CANDIDATES = RecallSettings().candidates
 
@@ -99,20 +103,22 @@ class RecordedEmbedder(Embedder):
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return recorded vectors, float32 [texts, dimension]; what is not recorded is embedded."""
         self.vectors.fill((t for t in texts if not _MARK.match(t)), _Plain(self))
-        return np.stack([self._recorded(text) for text in texts])
+        return np.stack([recorded(self.vectors, text) for text in texts])
 
     def embed_now(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed without the file."""
         return super().embed(texts)
 
-    def _recorded(self, text: str) -> NDArray[np.float32]:
-        mark = _MARK.match(text)
-        if not mark:
-            return self.vectors[text]
-        vector = self.vectors[text[mark.end() :]]
-        noise = np.random.default_rng(zlib.crc32(text.encode())).normal(size=len(vector))
-        noised = vector + NOISE * noise / np.linalg.norm(noise)
-        return (noised / np.linalg.norm(noised)).astype(np.float32)
+
+def recorded(vectors: VectorFile, text: str) -> NDArray[np.float32]:
+    """Return the unit vector of a passage, float32 [dimension]: of a copy, its original's with noise."""
+    mark = _MARK.match(text)
+    if not mark:
+        return vectors[text]
+    vector = vectors[text[mark.end() :]]
+    noise = np.random.default_rng(zlib.crc32(text.encode())).normal(size=len(vector))
+    noised = vector + NOISE * noise / np.linalg.norm(noise)
+    return (noised / np.linalg.norm(noised)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -132,6 +138,7 @@ def measure(
     vectors: Path,
     *,
     flat_below: int,
+    text_only: bool = False,
     embedder: str = DEFAULT_EMBEDDER,
     scratch: Path | None = None,
     step: Callable[[str], None] = lambda _: None,
@@ -143,6 +150,7 @@ def measure(
         pool: other paragraphs; copies of them fill the bank up.
         vectors: the file of embeddings; what it lacks is embedded first, and is there the next time.
         flat_below: passages below which the index is flat, see :class:`core.approximation.IndexSettings`.
+        text_only: chunks are committed as they are, past cutting and encoding, a paragraph each: far cheaper.
         scratch: where the bank is made; it is removed.
         step: called with what is done.
     """
@@ -154,7 +162,8 @@ def measure(
         rows = []
         for size in sorted(tokens):
             given = json.dumps([str(place), str(vectors), embedder, size, flat_below])
-            done = {task: _child(task, given) for task in ("ingest", "compare", "ask")}
+            tasks = ("commit" if text_only else "ingest", "compare", "ask")
+            done = {task: _child(task, given) for task in tasks}
             rows.append(_row(done))
             step(json.dumps(asdict(rows[-1])))
     return rows
@@ -190,7 +199,16 @@ def _prepare(
     tokenizer.save_pretrained(place / "tiny")
 
 
-def documents(material: Path, tokens: int) -> Iterator[Document]:
+@dataclass(frozen=True)
+class _Piece:
+    """A paragraph of the material or a copy of one."""
+
+    document_id: str
+    passages: list[str]
+    tokens: int
+
+
+def _pieces(material: Path, tokens: int) -> Iterator[_Piece]:
     """Yield the material once, and then copies of what is not gold, until there are ``tokens``."""
     read, turn = 0, 0
     while True:
@@ -202,9 +220,16 @@ def documents(material: Path, tokens: int) -> Iterator[Document]:
                 if read >= tokens:
                     return
                 mark = f"[#{turn}.{number}] " if turn else ""
-                read += held["tokens"] + (8 * len(held["passages"]) if turn else 0)
-                yield Document(f"{turn}.{number}", "".join(mark + passage for passage in held["passages"]))
+                count = held["tokens"] + (_MARK_TOKENS * len(held["passages"]) if turn else 0)
+                read += count
+                yield _Piece(f"{turn}.{number}", [mark + passage for passage in held["passages"]], count)
         turn += 1
+
+
+def documents(material: Path, tokens: int) -> Iterator[Document]:
+    """Yield what :func:`measure` takes in: the material, then copies, until there are ``tokens``."""
+    for piece in _pieces(material, tokens):
+        yield Document(piece.document_id, "".join(piece.passages))
 
 
 def _child(task: str, given: str) -> dict[str, float | str]:
@@ -222,7 +247,7 @@ def _row(done: dict[str, dict[str, float | str]]) -> SearchRow:
     return SearchRow(
         **{name: value for name, value in compared.items() if name != "seconds"},  # type: ignore[arg-type]
         first_open_over_next=float(compared["seconds"]) / float(done["ask"]["seconds"]),
-        ingest_peak_mib=float(done["ingest"]["peak_bytes"]) / 2**20,
+        ingest_peak_mib=float((done.get("ingest") or done["commit"])["peak_bytes"]) / 2**20,
         ask_peak_mib=float(done["ask"]["peak_bytes"]) / 2**20,
     )
 
@@ -234,6 +259,29 @@ def _ingest(place: Path, vectors: Path, embedder: str, tokens: int, flat_below: 
     with Engine(backbone, recorded, CompressionSettings(), place / "bank", index=settings) as engine:
         engine.add(documents(place / "material.jsonl", tokens))
     return {"peak_bytes": peak_bytes()}
+
+
+def _commit(place: Path, vectors: Path, embedder: str, tokens: int, flat_below: int) -> dict[str, float | str]:  # noqa: ARG001
+    """Commit paragraphs as chunks without slots, past the models."""
+    dimension = json.loads((place / "dimension.json").read_text())
+    file, settings = VectorFile(vectors, dimension), CompressionSettings(encode=False)
+    made = Fingerprint(model="none", weights="none", embedder=embedder, **settings.model_dump())
+    bank, coming = MemoryBank(made, place / "bank"), _pieces(place / "material.jsonl", tokens)
+    with bank.writing():
+        while part := list(islice(coming, _COMMIT_CHUNKS)):
+            new = [piece for piece in part if bank.document_hash(DEFAULT_NAMESPACE, piece.document_id) is None]
+            stored = [_committed(piece, file) for piece in new]
+            bank.commit(DEFAULT_NAMESPACE, [chunk for chunk, _ in stored], [record for _, record in stored])
+    bank.close()
+    return {"peak_bytes": peak_bytes()}
+
+
+def _committed(piece: _Piece, file: VectorFile) -> tuple[EncodedChunk, DocumentRecord]:
+    text = "".join(piece.passages)
+    name = chunk_id(DEFAULT_NAMESPACE, text)
+    found = np.stack([recorded(file, passage) for passage in piece.passages])
+    record = DocumentRecord(piece.document_id, sha256(text.encode()).hexdigest(), ((name, Span(0, len(text))),))
+    return EncodedChunk(name, text, piece.tokens, None, found), record
 
 
 def _ask(place: Path, vectors: Path, embedder: str, tokens: int, flat_below: int) -> dict[str, float | str]:  # noqa: ARG001
@@ -314,7 +362,7 @@ def _questions(place: Path, vectors: Path) -> tuple[NDArray[np.float32], list[li
 
 
 if __name__ == "__main__":
-    tasks = {"ingest": _ingest, "ask": _ask, "compare": _compare}
+    tasks = {"ingest": _ingest, "commit": _commit, "ask": _ask, "compare": _compare}
     where, file, name, size, below = json.loads(sys.argv[2])
     result = tasks[sys.argv[1]](Path(where), Path(file), name, size, below)
     sys.stdout.write(json.dumps(result) + "\n")

@@ -48,7 +48,8 @@ class StorageRow:
     embeddings: float
     """In the catalogue; a searching process holds as much again."""
     index: float
-    """Centroids, in the catalogue: computed for ten million tokens with as many passages a token, in 4 sqrt(n) lists. A namespace below ``flat_below`` keeps none."""
+    """Centroids, in the catalogue: computed for ten million tokens with as many passages a token, in 4 sqrt(n) lists.
+    A namespace below ``flat_below`` keeps none."""
     catalogue_rest: float
     """Names, places, checksums, SQLite's pages and indexes."""
     total: float

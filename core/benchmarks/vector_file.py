@@ -40,7 +40,8 @@ class VectorFile:
         size = os.fstat(self._file).st_size
         held = size // self._record
         self._rows = {os.pread(self._file, _KEY_BYTES, row * self._record): row for row in range(held)}
-        if held and abs(float(np.linalg.norm(self._read(0))) - 1) > 1e-3:
+        # Of another dimension the first record is no unit vector. Squares that overflow are none either.
+        if held and not np.isclose(np.square(self._read(0).astype(np.float64)).sum(), 1, atol=1e-3):
             raise InputError(f"{path} holds no unit vectors of dimension {dimension}: remove it, or name another file")
 
     def __contains__(self, text: str) -> bool:
