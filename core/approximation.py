@@ -19,6 +19,8 @@ _TRAINING_ROUNDS = 10
 _LISTS = 4
 """Times the square root of the passages. Embeddings of sentences lie so that many small lists find more, of as many
 passages looked at, than few large ones (docs/benchmarks.md, search)."""
+_OUTGROWN = 1.5
+"""Times as many lists as there are that a new index would have, beyond which the old centroids are not used."""
 _PASSAGES_A_LIST = 40
 """Most passages, for each list, that k-means sees."""
 _MOST_SCANNED = 0.5
@@ -85,6 +87,8 @@ def build(
     if measured is not None:
         return flat(vectors) if centroids is None else inverted(vectors, centroids), measured, centroids
     held_out = _held_out(len(vectors), settings)
+    if centroids is not None and len(centroids) * _OUTGROWN < _lists(len(vectors)):
+        centroids = None
     known = centroids is not None
     while True:
         if centroids is None:
@@ -141,8 +145,12 @@ def _held_out(passages: int, settings: IndexSettings) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(settings.seed).choice(passages, count, replace=False))
 
 
+def _lists(passages: int) -> int:
+    return max(2, round(_LISTS * math.sqrt(passages)))
+
+
 def _centroids(rows: NDArray[np.int64], vectors: NDArray[np.float32], settings: IndexSettings) -> NDArray[np.float32]:
-    lists = max(2, round(_LISTS * math.sqrt(len(rows))))
+    lists = _lists(len(rows))
     seen = np.random.default_rng(settings.seed).permutation(rows)[: lists * _PASSAGES_A_LIST]
     means = faiss.Kmeans(
         vectors.shape[1],

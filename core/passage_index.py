@@ -83,27 +83,23 @@ class PassageIndex:
         best = np.full(len(self.chunks), -1.0, dtype=np.float32)
         if not self.chunks:
             return best
-        if candidates is None or candidates >= self._index.ntotal or exact:
-            scores, found = self._scanned(queries, candidates)
+        if candidates is None or candidates >= self._index.ntotal:
+            scores, found = self._scanned(queries)
         else:
-            scores, found = self._index.search(queries, candidates, params=self._parameters())
+            scores, found = self._index.search(queries, candidates, params=self._parameters(exact))
         scores, owners = scores[found >= 0], self._owners[found[found >= 0]]
         np.maximum.at(best, owners, scores)
         return best
 
-    def _parameters(self) -> faiss.SearchParameters | None:
-        return looking_at(self.report.probes) if self.report.kind == "ivf" else None
+    def _parameters(self, exact: bool) -> faiss.SearchParameters | None:
+        # Every list together is every passage.
+        return looking_at(self.report.lists if exact else self.report.probes) if self.report.kind == "ivf" else None
 
-    def _scanned(
-        self, queries: NDArray[np.float32], candidates: int | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return cosines and ids, [queries, candidates], of the nearest passages in no order, by comparing with all."""
+    def _scanned(self, queries: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return cosines and ids, [queries, passages], of all passages, in no order."""
         blocks = [(queries @ vectors.T, ids) for ids, vectors in self._blocks()]
         scores, ids = np.concatenate([s for s, _ in blocks], axis=1), np.concatenate([i for _, i in blocks])
-        if candidates is None or candidates >= len(ids):
-            return scores, np.broadcast_to(ids, scores.shape)
-        nearest = np.argpartition(-scores, candidates - 1, axis=1)[:, :candidates]
-        return np.take_along_axis(scores, nearest, axis=1), ids[nearest]
+        return scores, np.broadcast_to(ids, scores.shape)
 
     def _blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Yield ids [passages] and vectors [passages, dimension] where FAISS keeps them: nothing is copied."""

@@ -361,8 +361,12 @@ def _questions(place: Path, vectors: Path) -> tuple[NDArray[np.float32], list[li
     return found, [[id_of[text] for text in held["gold"]] for held in asked]
 
 
-if __name__ == "__main__":
+def run_task(task: str, given: str) -> dict[str, float | str]:
+    """Do what a child is started for."""
     tasks = {"ingest": _ingest, "commit": _commit, "ask": _ask, "compare": _compare}
-    where, file, name, size, below = json.loads(sys.argv[2])
-    result = tasks[sys.argv[1]](Path(where), Path(file), name, size, below)
-    sys.stdout.write(json.dumps(result) + "\n")
+    where, file, name, size, below = json.loads(given)
+    return tasks[task](Path(where), Path(file), name, size, below)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(run_task(sys.argv[1], sys.argv[2])) + "\n")
