@@ -177,6 +177,12 @@ def test_a_deletion_takes_what_is_kept_of_the_index_with_it(bank: MemoryBank) ->
     assert not any(mean in data for mean in own for data in files)
 
 
+def test_a_deletion_that_leaves_bytes_to_a_later_one_forgets_the_index_at_once(bank: MemoryBank) -> None:
+    bank.index("a")
+    bank.delete("a", ["d0"], compact=False)
+    assert bank.rows("SELECT * FROM indexes") == []
+
+
 def test_a_replacement_takes_it_when_the_bank_is_compacted(bank: MemoryBank) -> None:
     bank.index("a")
     new = chunk(600)

@@ -131,5 +131,5 @@ def _row(path: Path, ratio: Ratio, kind: SlotType, source: int) -> StorageRow:
     rest = (path / CATALOGUE).stat().st_size - text - embeddings
     large = _LARGE / tokens
     index = 4 * math.sqrt(large * passages) * (embeddings / passages) / large
-    parts = [size * 1e6 / tokens / _MIB for size in (source, shards, text, embeddings, index, rest)]
-    return StorageRow(ratio, kind, tokens, *parts, total=sum(parts[1:]))
+    sizes = (source, shards, text, embeddings, index, rest, shards + text + embeddings + index + rest)
+    return StorageRow(ratio, kind, tokens, *(size * 1e6 / tokens / _MIB for size in sizes))
