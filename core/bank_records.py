@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from .chunking import Span
 from .kv_cache import Slots
-from .settings import Placement, Ratio
+from .settings import Placement, Ratio, SlotType
 
 
 class Fingerprint(BaseModel):
@@ -28,6 +28,8 @@ class Fingerprint(BaseModel):
     embedder: str
     encode: bool = True
     """Whether chunks have slots; banks made before there was a choice have them."""
+    slots: SlotType = "bf16"
+    """How slots are kept; in banks made before there was a choice, as the model computed them."""
 
     def differences(self, other: "Fingerprint") -> list[str]:
         """Name each field that counts and differs, with both values."""

@@ -16,7 +16,8 @@ from filelock import FileLock, Timeout
 
 from .errors import BankError, StorageError
 
-FORMAT = 2
+FORMAT = 3
+EARLIER_FORMATS = ("1", "2")
 CATALOGUE = "bank.sqlite"
 
 _FORMAT_1 = """
@@ -42,7 +43,13 @@ CREATE TABLE shards (shard TEXT PRIMARY KEY, sha256 TEXT NOT NULL);
 ALTER TABLE chunks ADD COLUMN checksum TEXT NOT NULL DEFAULT '';
 ALTER TABLE documents ADD COLUMN checksum TEXT NOT NULL DEFAULT ''"""
 
-_STEPS = {1: _FORMAT_1, 2: _FORMAT_2}
+_FORMAT_3 = """
+CREATE TABLE indexes (
+    namespace TEXT PRIMARY KEY, state TEXT NOT NULL, settings TEXT NOT NULL, report TEXT NOT NULL,
+    centroids BLOB NOT NULL, checksum TEXT NOT NULL);
+CREATE INDEX chunks_of_namespace ON chunks (namespace, chunk_id, checksum)"""
+
+_STEPS = {1: _FORMAT_1, 2: _FORMAT_2, 3: _FORMAT_3}
 
 
 def make(database: sqlite3.Connection, fingerprint: str) -> None:
@@ -53,13 +60,21 @@ def make(database: sqlite3.Connection, fingerprint: str) -> None:
     database.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
 
 
-def migrate(database: sqlite3.Connection, digest: Callable[[str], str]) -> None:
-    """Bring a catalogue of format 1 to this one, within the caller's transaction.
+def migrate(database: sqlite3.Connection, held: int, digest: Callable[[str], str]) -> None:
+    """Bring a catalogue of an earlier format to this one, within the caller's transaction.
 
     Args:
+        held: its format.
         digest: gives the checksum of a shard by name, or nothing where there is no such file.
     """
-    _run(database, 2)
+    for number in range(held + 1, FORMAT + 1):
+        _run(database, number)
+        if number == 2:
+            _seal_everything(database, digest)
+    database.execute("UPDATE meta SET value = ? WHERE key = 'format'", (str(FORMAT),))
+
+
+def _seal_everything(database: sqlite3.Connection, digest: Callable[[str], str]) -> None:
     for (shard,) in database.execute("SELECT DISTINCT shard FROM chunks WHERE slots > 0").fetchall():
         database.execute("INSERT INTO shards VALUES (?, ?)", (shard, digest(shard)))
     for (chunk_id,) in database.execute("SELECT chunk_id FROM chunks").fetchall():
@@ -67,7 +82,6 @@ def migrate(database: sqlite3.Connection, digest: Callable[[str], str]) -> None:
     for (document,) in database.execute("SELECT document FROM documents").fetchall():
         seal_document(database, document)
     (fingerprint,) = database.execute("SELECT value FROM meta WHERE key = 'fingerprint'").fetchone()
-    database.execute("UPDATE meta SET value = ? WHERE key = 'format'", (str(FORMAT),))
     database.execute("INSERT INTO meta VALUES ('checksum', ?)", (checksum(fingerprint),))
 
 

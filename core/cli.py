@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +35,7 @@ def ingest(
     ratio: Annotated[int | None, typer.Option(help="Tokens for each slot: 1, 2, 4, 8 or 16. [default: 4]")] = None,
     chunk_tokens: Annotated[int | None, typer.Option(help="Most tokens in a chunk. [default: 1024]")] = None,
     placement: Annotated[str | None, typer.Option(help="in_place, inserted or inserted_copy.")] = None,
+    slots: Annotated[str | None, typer.Option(help="How slots are kept: bf16 or int8. [default: bf16]")] = None,
     text_only: Annotated[
         bool, typer.Option("--text-only", help="Encode no slots: far cheaper, and only the raw form can be asked.")
     ] = False,
@@ -58,6 +60,7 @@ def ingest(
         "ratio": ratio,
         "chunk_tokens": chunk_tokens,
         "placement": placement,
+        "slots": slots,
         "encode": False if text_only else None,
     }
     changes = {name: value for name, value in given.items() if value is not None}
@@ -81,6 +84,9 @@ def ask(
     top_k: Annotated[int | None, typer.Option(help="Chunks that the gate may open at a time.")] = None,
     threshold: Annotated[float | None, typer.Option(help="P(open) above which the gate opens a chunk.")] = None,
     callback: Annotated[bool, typer.Option(help="Whether passed-over chunks can be called back.")] = True,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Scan every passage, also where the bank's index is approximate.")
+    ] = False,
     model: ModelOption = None,
     adapters: AdaptersOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -92,7 +98,10 @@ def ask(
 
     given = {"form": form, "top_k": top_k, "threshold": threshold}
     settings = replaced(
-        RecallSettings(), callback=callback, **{name: value for name, value in given.items() if value is not None}
+        RecallSettings(),
+        callback=callback,
+        exact=exact,
+        **{name: value for name, value in given.items() if value is not None},
     )
     check_question(question)
     engine = Engine.open(bank, model=model, adapters=adapters, create=False)
@@ -118,12 +127,13 @@ def show(
     check: Annotated[
         bool, typer.Option("--verify", help="Read every byte and name what is damaged; exit code 1 where something is.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show what a memory bank holds and what made it."""
     from rich.console import Console
 
     from .memory_bank import MemoryBank
-    from .report import print_bank
+    from .report import bank_as_json, print_bank
 
     if check:
         from .verification import verify
@@ -133,7 +143,11 @@ def show(
                 typer.echo(f"damaged: {damage.where}: {damage.what}")
             say(f"{len(found)} damages. 'compressed-memory repair --bank {bank}' rebuilds what can be.")
             raise typer.Exit(1)
-    print_bank(Console(highlight=False), MemoryBank(path=bank))
+    with closing(MemoryBank(path=bank)) as opened:
+        if as_json:
+            typer.echo(json.dumps(bank_as_json(opened), ensure_ascii=False))
+            return
+        print_bank(Console(highlight=False), opened)
     if check:
         typer.echo("Verified: every byte is as it was written.")
 

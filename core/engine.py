@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from .adapters import DEFAULT_ADAPTERS, NO_ADAPTERS, find_adapters, load_adapters
+from .approximation import IndexSettings
 from .backbone import Backbone
 from .bank_copy import copy_bank
 from .catalogue import CATALOGUE
@@ -68,10 +69,12 @@ class Engine:
         compression: CompressionSettings,
         bank: Path | None = None,
         adapters: str = NO_ADAPTERS,
+        index: IndexSettings | None = None,
     ) -> None:
         """Open the bank in directory ``bank``, or make it there; ``None`` keeps it in memory.
 
         Args:
+            index: when the search among passages may be approximate; ``None`` takes the defaults.
             adapters: what ``backbone`` was given, as it was asked for: the bank remembers it.
 
         Raises:
@@ -94,6 +97,7 @@ class Engine:
                 **compression.model_dump(),
             ),
             bank,
+            index,
         )
 
     @classmethod
@@ -106,6 +110,7 @@ class Engine:
         compression: CompressionSettings | None = None,
         adapters: str | None = None,
         create: bool = True,
+        index: IndexSettings | None = None,
     ) -> "Engine":
         """Open a bank with models by name. What is not given is as the bank has it, else the default.
 
@@ -114,6 +119,7 @@ class Engine:
             model: see :func:`core.weights.resolve`.
             adapters: ``"default"``, those that ship for the model; ``"none"``; or a folder that training wrote.
             create: whether a bank may be made; to ask only, say no, and a mistyped path is an error.
+            index: when the search among passages may be approximate.
 
         Raises:
             WeightsError, ModelError: the model cannot be had or used.
@@ -132,6 +138,7 @@ class Engine:
             compression,
             bank,
             adapters,
+            index,
         )
 
     def __enter__(self) -> Self:
@@ -221,7 +228,9 @@ class Engine:
                     "retrieved from it"
                 )
             count = max(1, len(wanted))
-            settings = replaced(settings, threshold=0, top_k=count, max_steps=count, gate_candidates=count)
+            settings = replaced(
+                settings, threshold=0, top_k=count, max_steps=count, gate_candidates=count, candidates=None
+            )
         if writer is not None and settings.form == "compressed":
             raise InputError("form='compressed' reads slots of the bank's model: leave it out with a model of your own")
         form = "raw" if writer is not None else self.form(settings)
@@ -310,8 +319,15 @@ class Engine:
             lacking = "no gate among the adapters" if encoded else "a bank that keeps text only"
             raise InputError(f"gate='slots' reads slots with a trained gate, and here is {lacking}: use 'similarity'")
         if settings.gate == "similarity" or self._slot_gate is None or not encoded:
-            return SimilarityGate(self.embedder, settings.candidates)
-        return BankGate(self._slot_gate, self.embedder, self.bank, candidates=settings.gate_candidates)
+            return SimilarityGate(self.embedder, settings.candidates, exact=settings.exact)
+        return BankGate(
+            self._slot_gate,
+            self.embedder,
+            self.bank,
+            candidates=settings.gate_candidates,
+            passages=settings.candidates,
+            exact=settings.exact,
+        )
 
 
 def stored_fingerprint(bank: Path | None) -> Fingerprint | None:

@@ -4,21 +4,27 @@ Two gates give P(open): :class:`SimilarityGate` from embeddings alone, for every
 day; :class:`BankGate` from the slots, once one is trained. :class:`Scan` turns probabilities into an order of reading.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from .embedder import Embedder
+from .kv_cache import Slots
 from .memory_bank import MemoryBank
-from .passage_index import PassageIndex, StoredChunk
+from .passage_index import PassageIndex, StoredChunk, highest
 from .prompts import gate_prompt
 from .settings import RecallSettings
 from .slot_gate import SIMILARITY_MIDPOINT, SIMILARITY_SLOPE, ProbeGate, SlotGate
 from .working_memory import WorkingMemory
+
+_Part = TypeVar("_Part")
+_Read = TypeVar("_Read")
 
 
 class Gate(Protocol):
@@ -30,7 +36,13 @@ class Gate(Protocol):
 
 
 def nearness(
-    question: str, memory: WorkingMemory, index: PassageIndex, embedder: Embedder, candidates: int | None
+    question: str,
+    memory: WorkingMemory,
+    index: PassageIndex,
+    embedder: Embedder,
+    candidates: int | None,
+    *,
+    exact: bool = False,
 ) -> NDArray[np.float32]:
     """Return each chunk's cosine, float32 [chunks], to the question with that note which brings it nearest.
 
@@ -38,19 +50,19 @@ def nearness(
     question alone: 0.75 over 0.52 on HotpotQA; docs/benchmarks.md, gate.)
     """
     queries = [f"{question} {line}" for line in memory.lines] or [question]
-    return index.similarities(embedder.embed(queries), candidates)
+    return index.similarities(embedder.embed(queries), candidates, exact=exact)
 
 
 class SimilarityGate:
     """P(open) as a logistic function of the similarity of (question + note) and passage."""
 
-    def __init__(self, embedder: Embedder, candidates: int | None) -> None:
-        self._embedder = embedder
-        self._candidates = candidates
+    def __init__(self, embedder: Embedder, candidates: int | None, *, exact: bool = False) -> None:
+        """See :class:`core.settings.RecallSettings` for ``candidates`` and ``exact``."""
+        self._embedder, self._candidates, self._exact = embedder, candidates, exact
 
     def probabilities(self, question: str, memory: WorkingMemory, index: PassageIndex) -> NDArray[np.float32]:
         """See :class:`Gate`. A chunk that the index did not return has probability 0."""
-        cosines = nearness(question, memory, index, self._embedder, self._candidates)
+        cosines = nearness(question, memory, index, self._embedder, self._candidates, exact=self._exact)
         odds = 1 / (1 + np.exp(-SIMILARITY_SLOPE * (cosines - SIMILARITY_MIDPOINT)))
         return np.where(cosines > -1, odds, 0).astype(np.float32)
 
@@ -65,33 +77,51 @@ class BankGate:
         bank: MemoryBank,
         *,
         candidates: int,
+        passages: int | None = None,
+        exact: bool = False,
         batch: int = 16,
     ) -> None:
         """
         Args:
             candidates: chunks nearest by embedding whose slots are scored; the rest have probability 0.
+            passages: that the index returns to find them; ``None`` looks at all.
+            exact: see :class:`core.settings.RecallSettings`.
             batch: chunks in one pass.
         """
         self._scorer, self._embedder, self._bank = scorer, embedder, bank
-        self._candidates, self._batch = candidates, batch
+        self._candidates, self._passages, self._exact, self._batch = candidates, passages, exact, batch
 
     def probabilities(self, question: str, memory: WorkingMemory, index: PassageIndex) -> NDArray[np.float32]:
         """See :class:`Gate`."""
-        cosines = nearness(question, memory, index, self._embedder, None)
-        rows = np.argsort(-cosines, kind="stable")[: self._candidates]
-        parts = [rows[start : start + self._batch] for start in range(0, len(rows), self._batch)]
-        # Slots are read from the bank as their batch's turn comes.
-        batches = (
-            ([self._bank.slots(index.chunks[row].chunk_id) for row in part], torch.from_numpy(cosines[part]))
-            for part in parts
-        )
+        cosines = nearness(question, memory, index, self._embedder, self._passages, exact=self._exact)
+        rows = highest(cosines, self._candidates)
+        rows = rows[cosines[rows] > -1]  # the rest the index did not return
         found = np.zeros(len(cosines), dtype=np.float32)
-        with torch.no_grad():
-            for part, logits in zip(
-                parts, self._scorer.scores(gate_prompt(question, memory.lines), batches), strict=True
-            ):
+        parts = [rows[start : start + self._batch] for start in range(0, len(rows), self._batch)]
+        prompt = gate_prompt(question, memory.lines)
+        with closing(ahead(parts, lambda part: self._read(index, part))) as read, torch.no_grad():
+            batches = ((slots, torch.from_numpy(cosines[part])) for part, slots in zip(parts, read, strict=True))
+            for part, logits in zip(parts, self._scorer.scores(prompt, batches), strict=True):
                 found[part] = torch.sigmoid(logits).cpu().numpy()
         return found
+
+    def _read(self, index: PassageIndex, part: NDArray[np.int64]) -> list[Slots]:
+        return [self._bank.slots(index.chunks[row].chunk_id) for row in part]
+
+
+def ahead(parts: Sequence[_Part], read: Callable[[_Part], _Read]) -> Generator[_Read, None, None]:
+    """Yield ``read(part)`` for each of ``parts``, the next one being read in a thread while one is in use.
+
+    Whoever stops early closes the iterator, which waits for what is being read.
+    """
+    with ThreadPoolExecutor(1, "read ahead") as reader:
+        coming = reader.submit(read, parts[0]) if parts else None
+        for following in [*parts[1:], None]:
+            if coming is None:
+                return
+            done = coming.result()
+            coming = None if following is None else reader.submit(read, following)
+            yield done
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,5 +191,5 @@ class Scan:
 
     def _open_rows(self, scores: NDArray[np.float32]) -> list[int]:
         """Return the unread rows above τ among the ``top_k`` of all chunks, read ones counted, so that reading ends."""
-        best = np.argsort(-scores, kind="stable")[: self._settings.top_k]
+        best = highest(scores, self._settings.top_k)
         return [int(row) for row in best if scores[row] > self._settings.threshold and row not in self._read]

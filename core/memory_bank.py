@@ -7,23 +7,26 @@ catalogue changes in one transaction, so that an interrupted write leaves the ba
 
 import hashlib
 import json
+import logging
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-import numpy as np
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
+from .approximation import IndexReport, IndexSettings
 from .bank_files import SALVAGED, require_own_files
 from .bank_records import DocumentRecord, EncodedChunk, Fingerprint, NamespaceSummary
 from .catalogue import (
     CATALOGUE,
+    EARLIER_FORMATS,
     FORMAT,
     checksum,
     make,
@@ -44,12 +47,24 @@ from .errors import (
     UnknownNamespaceError,
 )
 from .kv_cache import Slots
-from .passage_index import PassageIndex, StoredChunk
-from .slot_store import MemorySlots, ShardedSlots
+from .namespace_index import (
+    OpenIndex,
+    built,
+    listed,
+    row_for,
+    sealed_chunks,
+    sealed_documents,
+    state_of,
+    stored,
+    updated,
+)
+from .passage_index import PassageIndex
+from .slot_store import MemorySlots, ShardedSlots, kept_bytes
 from .stored_values import pack_text, require_kinds, unpack_metadata, unpack_text, unpack_vectors
 
 __all__ = ["DocumentRecord", "EncodedChunk", "Fingerprint", "MemoryBank", "NamespaceSummary"]
 
+_log = logging.getLogger(__name__)
 _Key = TypeVar("_Key", int, str)
 _CHUNK_COLUMNS = "chunk_id, namespace, text, tokens, slots, bytes, shard"
 _NOT_ERASED = "what was deleted is out of reach and not yet erased"
@@ -58,12 +73,18 @@ _NOT_ERASED = "what was deleted is out of reach and not yet erased"
 class MemoryBank:
     """Chunks by namespace. Reading is safe from many threads and processes; one process writes at a time."""
 
-    def __init__(self, fingerprint: Fingerprint | None = None, path: Path | None = None) -> None:
+    def __init__(
+        self,
+        fingerprint: Fingerprint | None = None,
+        path: Path | None = None,
+        index: IndexSettings | None = None,
+    ) -> None:
         """Open the bank at ``path``, or make it there; without a path it lives in memory.
 
         Args:
             fingerprint: what will read or grow the bank; ``None`` opens what is there as it is.
             path: a directory.
+            index: when the search may be approximate; ``None`` takes the defaults.
 
         Raises:
             MissingBankError: there is no bank at ``path`` and no fingerprint to make one with.
@@ -75,7 +96,8 @@ class MemoryBank:
         self._slots = ShardedSlots(path / "slots") if path else MemorySlots()
         self._lock = threading.RLock()
         self._turn = threading.Lock()
-        self._indexes: dict[str, tuple[object, PassageIndex]] = {}
+        self.index_settings = index or IndexSettings()
+        self._indexes: dict[str, OpenIndex] = {}
         self._writes = 0
         with self._guarded():
             if path is not None:
@@ -135,8 +157,8 @@ class MemoryBank:
             if not wanted:
                 raise BankError(f"{self.path} holds an empty catalogue: its making was interrupted; ingest again")
             make(self._db, wanted.model_dump_json())
-        if self._meta().get("format") == "1":
-            migrate(self._db, self._slots.digest)
+        if (held := self._meta().get("format")) in EARLIER_FORMATS:
+            migrate(self._db, int(held), self._slots.digest)
         return self._meta()
 
     def _meta(self) -> dict[str, str]:
@@ -145,7 +167,7 @@ class MemoryBank:
             return {}
         require_meta_table(self._db, self.path)  # a view could go on without an end
         meta = dict(self._db.execute("SELECT key, value FROM meta").fetchall())
-        if meta.get("format") not in ("1", str(FORMAT)):
+        if meta.get("format") not in (*EARLIER_FORMATS, str(FORMAT)):
             raise BankError(f"bank {self.path} has format {meta.get('format')}, this release reads {FORMAT}")
         require_own_tables(self._db, int(meta["format"]), self.path)
         return meta
@@ -187,7 +209,7 @@ class MemoryBank:
             StorageError: the disk refused; the bank is as it was.
         """
         with self._guarded():
-            shard = self._slots.write({c.chunk_id: c.slots for c in chunks if c.slots is not None})
+            shard = self._write_shard({c.chunk_id: c.slots for c in chunks if c.slots is not None})
             # From here on a failure leaves a shard that the catalogue does not name: the next writer removes it.
             with self._transaction():
                 self._name_shard(shard)
@@ -258,6 +280,8 @@ class MemoryBank:
                 # Those of an ingest that was interrupted go too: nobody could name them to have them deleted.
                 unplaced = "namespace = ? AND chunk_id NOT IN (SELECT chunk_id FROM placements)"
                 self._db.execute(f"DELETE FROM chunks WHERE {unplaced}", (namespace,))
+                # The centroid of a list of one passage is that passage's embedding.
+                self._db.execute("DELETE FROM indexes WHERE namespace = ?", (namespace,))
                 self._indexes.pop(namespace, None)  # embeddings are not to stay in memory until someone asks
             if compact:
                 self._erase()
@@ -284,11 +308,14 @@ class MemoryBank:
                 living.setdefault(shard, []).append(chunk_id)
             for shard, chunk_ids in living.items():
                 if self.path is not None and self._slots.held(shard) != set(chunk_ids):
-                    moved = self._slots.write({chunk_id: self._slots.read(chunk_id, shard) for chunk_id in chunk_ids})
+                    moved = self._write_shard({chunk_id: self._slots.read(chunk_id, shard) for chunk_id in chunk_ids})
                     with self._transaction():
                         self._name_shard(moved)
                         self._db.execute("UPDATE chunks SET shard = ? WHERE shard = ?", (moved, shard))
             self.drop_unnamed()
+            for namespace in (outdated := self._outdated_indexes()):
+                self._indexes.pop(namespace, None)  # so that it is built again, and kept
+            self.drop_indexes(outdated)
             with self._lock:
                 # secure_delete overwrites a deleted row, not the copies that moving it between pages once left.
                 self._db.execute("VACUUM")
@@ -315,7 +342,7 @@ class MemoryBank:
 
     def _insert_chunk(self, namespace: str, chunk: EncodedChunk, shard: str) -> None:
         text = pack_text(chunk.text)
-        slots, size = (len(chunk.slots), chunk.slots.nbytes) if chunk.slots else (0, 0)
+        slots, size = self._size(chunk)
         row = (chunk.chunk_id, namespace, text, chunk.tokens, slots, size, shard)
         self._db.execute(f"INSERT INTO chunks ({_CHUNK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         self._insert_passages(chunk)
@@ -324,6 +351,14 @@ class MemoryBank:
         passages = [(chunk.chunk_id, vector.astype("<f4").tobytes()) for vector in chunk.embeddings]
         self._db.executemany("INSERT INTO passages (chunk_id, embedding) VALUES (?, ?)", passages)
         seal_chunk(self._db, chunk.chunk_id)
+
+    def _write_shard(self, slots: Mapping[str, Slots]) -> str:
+        # What is read back and written again is the same to the bit, in 8 bits as well.
+        return self._slots.write(slots, self.fingerprint.slots)
+
+    def _size(self, chunk: EncodedChunk) -> tuple[int, int]:
+        """Return a chunk's slots, and the bytes that they take."""
+        return (len(chunk.slots), kept_bytes(chunk.slots, self.fingerprint.slots)) if chunk.slots else (0, 0)
 
     def _name_shard(self, shard: str) -> None:
         if shard:
@@ -390,7 +425,7 @@ class MemoryBank:
         return unpack_text(self._chunk_column("text", chunk_id), chunk_id)
 
     def slots(self, chunk_id: str) -> Slots:
-        """Return a chunk's slots, on the CPU, read from their shard.
+        """Return a chunk's slots, on the CPU, read from their shard; of a bank in int8 in bf16.
 
         Raises:
             BankError: the bank keeps text only, or the shard is missing or damaged.
@@ -460,43 +495,76 @@ class MemoryBank:
         Raises:
             UnknownNamespaceError: the bank has no such namespace.
         """
-        if keep is not None:
-            with self._snapshot():
-                return self._build_index(namespace, keep)
+        row = None
         with self._snapshot():
+            if keep is not None:
+                chunks = listed(self.rows, namespace, keep)
+                if not chunks and not listed(self.rows, namespace):
+                    self._refuse_namespace(namespace)
+                return built(self.rows, namespace, chunks)
             # data_version changes when another connection wrote, the counter when this one did.
             version = (self.rows("PRAGMA data_version"), self._writes)
             known = self._indexes.get(namespace)
-            if known is None or known[0] != version:
-                known = (version, self._build_index(namespace))
+            if known is None or known.version != version:
+                known, row = self._opened_index(namespace, version, known)
                 self._indexes[namespace] = known
-            return known[1]
+        if row is not None:  # not before, because what is read is read as of one moment
+            self._store_index(row)
+        return known.index
 
-    def _build_index(self, namespace: str, keep: Callable[[str, str], bool] = lambda *_: True) -> PassageIndex:
-        rows = self.rows(
-            "SELECT chunk_id, document_id, start, end, tokens, slots FROM placements JOIN documents USING (document) "
-            "JOIN chunks USING (chunk_id) WHERE documents.namespace = ? ORDER BY document, ordinal",
-            namespace,
-        )
-        if not rows:
+    def _opened_index(
+        self, namespace: str, version: object, known: OpenIndex | None
+    ) -> tuple[OpenIndex, tuple[object, ...] | None]:
+        """Return the index as the catalogue is now, and what of it the catalogue should keep, if that is new."""
+        sealed, documents = sealed_chunks(self.rows, namespace), sealed_documents(self.rows, namespace)
+        if known and (known.sealed, known.documents) == (sealed, documents):
+            return replace(known, version=version), None
+        chunks = listed(self.rows, namespace)
+        if not chunks:
             self._refuse_namespace(namespace)
-        chunks: dict[str, StoredChunk] = {}
-        for chunk_id, document_id, start, end, tokens, slots in rows:
-            row = (chunk_id, document_id, start, end, tokens, slots)
-            require_kinds(row, (str, str, int, int, int, int), f"a chunk of namespace {namespace!r}")
-            if keep(chunk_id, document_id):
-                # Text that stands in several places is read once, where it stands first.
-                chunks.setdefault(chunk_id, StoredChunk(chunk_id, document_id, Span(start, end), tokens, slots))
-        order = {chunk_id: row for row, chunk_id in enumerate(chunks)}
-        found = self.rows(
-            "SELECT chunk_id, embedding FROM passages JOIN chunks USING (chunk_id) WHERE namespace = ? "
-            "ORDER BY passage",
-            namespace,
-        )
-        passages = [(order[chunk_id], blob) for chunk_id, blob in found if chunk_id in order]
-        vectors = unpack_vectors([blob for _, blob in passages])
-        owners = np.array([owner for owner, _ in passages], dtype=np.int64)
-        return PassageIndex(list(chunks.values()), owners, vectors)
+        index, coming = updated(self.rows, known, chunks, sealed) if known else None, None
+        if index is None:
+            kept, state = stored(self.rows, namespace), state_of(sealed)
+            index = built(self.rows, namespace, chunks, self.index_settings, kept, state)
+            row = row_for(namespace, state, self.index_settings, index)
+            if (index.report.kind == "ivf" or index.report.refused is not None) and (kept is None or kept.row != row):
+                coming = row
+        return OpenIndex(version, sealed, documents, index), coming
+
+    def _store_index(self, row: tuple[object, ...]) -> None:
+        try:
+            with self._guarded(), self._transaction():
+                self._db.execute("INSERT OR REPLACE INTO indexes VALUES (?, ?, ?, ?, ?, ?)", row)
+        except BankError as error:
+            # A disk that takes nothing more can be read all the same.
+            _log.warning("the index of namespace %r is not kept, the next process makes it again: %s", row[0], error)
+
+    def index_report(self, namespace: str) -> IndexReport | None:
+        """Return what the namespace's index is and was measured to find, without making one.
+
+        ``None`` where it is large, and was not made yet or has changed since: :meth:`index` makes it.
+        """
+        query = "SELECT COUNT(*) FROM passages JOIN chunks USING (chunk_id) WHERE namespace = ?"
+        ((passages,),) = self.rows(query, namespace)
+        if passages < self.index_settings.flat_below:
+            return IndexReport(kind="flat", passages=passages)
+        kept = stored(self.rows, namespace)
+        current = kept is not None and kept.state == state_of(sealed_chunks(self.rows, namespace))
+        return kept.report if kept is not None and current else None
+
+    def damaged_indexes(self) -> list[str]:
+        """Return the namespaces of whose index the catalogue keeps something that was changed."""
+        return [name for (name,) in self.rows("SELECT namespace FROM indexes") if stored(self.rows, name) is None]
+
+    def _outdated_indexes(self) -> list[str]:
+        kept = self.rows("SELECT namespace, state FROM indexes")
+        return [name for name, state in kept if state != state_of(sealed_chunks(self.rows, name))]
+
+    def drop_indexes(self, namespaces: Collection[str]) -> None:
+        """Forget what the catalogue keeps of indexes; they are made anew when they are next wanted."""
+        if namespaces:
+            with self._guarded(), self._transaction():
+                self._db.executemany("DELETE FROM indexes WHERE namespace = ?", [(name,) for name in namespaces])
 
     def _refuse_namespace(self, namespace: str) -> NoReturn:
         known = ", ".join(repr(s.namespace) for s in self.summaries()) or "none"
@@ -564,11 +632,11 @@ class MemoryBank:
             StorageError: the disk refused; the bank is as it was.
         """
         with self._guarded():
-            shard = self._slots.write({c.chunk_id: c.slots for c in chunks if c.slots is not None})
+            shard = self._write_shard({c.chunk_id: c.slots for c in chunks if c.slots is not None})
             with self._transaction():
                 self._name_shard(shard)
                 for chunk in chunks:
-                    slots, size = (len(chunk.slots), chunk.slots.nbytes) if chunk.slots else (0, 0)
+                    slots, size = self._size(chunk)
                     self._db.execute("DELETE FROM passages WHERE chunk_id = ?", (chunk.chunk_id,))
                     self._db.execute(
                         "UPDATE chunks SET tokens = ?, slots = ?, bytes = ?, shard = ? WHERE chunk_id = ?",

@@ -1,11 +1,13 @@
 """How an answer and a bank look on a terminal and as JSON. Nothing here decides anything."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .approximation import IndexReport
 from .memory_bank import Fingerprint, MemoryBank
 from .recall import Answer, Step
 
@@ -91,6 +93,12 @@ def print_bank(console: Console, bank: MemoryBank) -> None:
             Text(printable(s.namespace)), *(f"{n:,}" for n in (s.documents, s.chunks, s.tokens, s.slots, s.bytes))
         )
     console.print(totals)
+    search = Table(title="Search")
+    for column in ("namespace", "index"):
+        search.add_column(column)
+    for summary in summaries:
+        search.add_row(Text(summary.namespace), _index_in_words(bank.index_report(summary.namespace)))
+    console.print(search)
     for summary in summaries:
         listing = Table(title=Text(f"Documents of namespace {printable(summary.namespace)}"))
         for column in ("document", "chunks", "tokens"):
@@ -131,6 +139,35 @@ def _for_a_million(size: int, tokens: int | None) -> str:
 def printable(text: str) -> str:
     """Escape what a terminal would obey instead of show: names and texts may come from other hands."""
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
+def bank_as_json(bank: MemoryBank) -> dict[str, object]:
+    """Return what a bank holds as plain values: what ``show --json`` prints."""
+    return {
+        "bank": str(bank.path),
+        "namespaces": [
+            {
+                **asdict(summary),
+                "index": report.model_dump() if (report := bank.index_report(summary.namespace)) else None,
+            }
+            for summary in bank.summaries()
+        ],
+        "fingerprint": bank.fingerprint.model_dump(),
+        "bytes_on_disk": _bytes_in(bank.path),
+    }
+
+
+def _index_in_words(report: IndexReport | None) -> str:
+    if report is None:
+        return "made at the next question, which takes longer; until then nothing can be said of it"
+    if report.kind == "ivf":
+        return (
+            f"approximate: looks at {report.probes} of {report.lists} inverted lists, {report.scanned:.0%} of the "
+            f"passages; finds {report.recall:.4f} of the {report.recall_at} nearest, measured against the flat index "
+            f"with {report.queries} held-out passages"
+        )
+    tried = "" if report.refused is None else f" (inverted lists were tried and found {report.refused:.4f})"
+    return f"flat, exact, {report.passages:,} passages{tried}"
 
 
 def _bytes_in(folder: Path | None) -> int:

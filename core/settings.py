@@ -10,6 +10,7 @@ Placement = Literal["in_place", "inserted", "inserted_copy"]
 Form = Literal["raw", "compressed"]
 GateChoice = Literal["slots", "similarity"]
 Ratio = Literal[1, 2, 4, 8, 16]
+SlotType = Literal["bf16", "int8"]
 
 
 DEFAULT_NAMESPACE = "default"
@@ -58,6 +59,9 @@ class CompressionSettings(CheckedSettings):
     encode: bool = True
     """Whether chunks are encoded into slots at ingest. Without, only the raw form can be used, and
     ingesting costs only the embedding."""
+    slots: SlotType = "bf16"
+    """How slots are kept. ``bf16``: as the model computes them, which is bf16 wherever that is fast, else fp32.
+    ``int8``: half of bf16's bytes, with a scale for each channel (:mod:`core.quantization`); read back in bf16."""
 
 
 class NamespaceLimit(CheckedSettings):
@@ -101,3 +105,6 @@ class RecallSettings(CheckedSettings):
     """Most tokens of the answer."""
     candidates: Annotated[int, Field(ge=1)] | None = 2048
     """Passages that the index returns for the gate to score; ``None`` scores every passage."""
+    exact: bool = False
+    """Whether they are found by a scan of every passage also where the namespace is so large that its index is
+    approximate (:class:`core.approximation.IndexSettings`)."""

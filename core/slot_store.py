@@ -1,32 +1,71 @@
-"""Where slots are kept: in a dictionary, or in safetensors shards, one for each commit of the bank."""
+"""Where slots are kept: in a dictionary, or in safetensors shards, one for each commit of the bank.
+
+A chunk is three tensors, keys, values and positions; in 8 bits keys and values are int8, each beside its exponents.
+"""
 
 import hashlib
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from .bank_files import kind_of
 from .errors import BankError
 from .kv_cache import Slots
+from .quantization import Quantized, dequantize, quantize
+from .settings import SlotType
 
 SHARD_NAME = re.compile(r"[0-9a-f]{32}\.safetensors")
-_PARTS = ("keys", "values", "positions")
+
+
+def _parts(slots: Slots, kept_as: SlotType) -> dict[str, Tensor]:
+    if kept_as == "bf16":
+        return {"keys": slots.keys, "values": slots.values, "positions": slots.positions}
+    keys, values = quantize(slots.keys), quantize(slots.values)
+    return {
+        "keys": keys.values,
+        "keys.exponents": keys.exponents,
+        "values": values.values,
+        "values.exponents": values.exponents,
+        "positions": slots.positions,
+    }
+
+
+def _slots(part: Callable[[str], Tensor], span: int) -> Slots:
+    def numbers(name: str) -> Tensor:
+        tensor = part(name)
+        if tensor.dtype != torch.int8:
+            return tensor
+        exponents = part(f"{name}.exponents")
+        if exponents.dtype != torch.int8 or exponents.shape != (*tensor.shape[:2], *tensor.shape[3:]):
+            raise ValueError(f"the exponents of {name} are {exponents.dtype} {tuple(exponents.shape)}")
+        return dequantize(Quantized(tensor, exponents))
+
+    return Slots(numbers("keys"), numbers("values"), part("positions"), span)
+
+
+def kept_bytes(slots: Slots, kept_as: SlotType) -> int:
+    """Return how many bytes ``slots`` take where they are kept."""
+    if kept_as == "bf16":
+        return slots.nbytes
+    channels = slots.keys.shape[:2].numel() * slots.keys.shape[-1]
+    return slots.keys.numel() + slots.values.numel() + 2 * channels + slots.positions.nbytes
 
 
 class MemorySlots:
     """Slots in this process's memory."""
 
     def __init__(self) -> None:
-        self._slots: dict[str, Slots] = {}
+        self._slots: dict[str, tuple[dict[str, Tensor], int]] = {}
 
-    def write(self, slots: Mapping[str, Slots]) -> str:
+    def write(self, slots: Mapping[str, Slots], kept_as: SlotType) -> str:
         """Keep ``slots`` by chunk id; there is no shard to name."""
-        self._slots.update(slots)
+        self._slots.update({chunk_id: (_parts(s, kept_as), s.span) for chunk_id, s in slots.items()})
         return ""
 
     def read(self, chunk_id: str, shard: str) -> Slots:  # noqa: ARG002 - one interface with ShardedSlots
@@ -35,9 +74,9 @@ class MemorySlots:
         Raises:
             BankError: they were removed a moment ago.
         """
-        if (slots := self._slots.get(chunk_id)) is None:
+        if (kept := self._slots.get(chunk_id)) is None:
             raise BankError(f"chunk {chunk_id} is not in the bank: its document was deleted or replaced; ask again")
-        return slots
+        return _slots(kept[0].__getitem__, kept[1])
 
     def held(self, shard: str) -> set[str]:  # noqa: ARG002
         """Return the chunks whose slots are kept."""
@@ -58,16 +97,17 @@ class ShardedSlots:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def write(self, slots: Mapping[str, Slots]) -> str:
+    def write(self, slots: Mapping[str, Slots], kept_as: SlotType) -> str:
         """Write one shard and return its name, once it is safe on disk.
 
         Raises:
             OSError, SafetensorError: the disk refused; nothing is left behind.
+            ModelError: a number cannot be kept in 8 bits.
         """
         if not slots:
             return ""
         name = hashlib.sha256("".join(slots).encode()).hexdigest()[:32] + ".safetensors"
-        tensors = {f"{c}.{part}": getattr(s, part).contiguous() for c, s in slots.items() for part in _PARTS}
+        tensors = {f"{c}.{n}": part.contiguous() for c, s in slots.items() for n, part in _parts(s, kept_as).items()}
         target = self._folder / name
         scratch = target.with_suffix(".tmp")
         try:
@@ -89,11 +129,10 @@ class ShardedSlots:
         file = self._file(shard)
         try:
             with safe_open(file, framework="pt") as tensors:
-                keys, values, positions = (tensors.get_tensor(f"{chunk_id}.{part}") for part in _PARTS)
-                span = int(tensors.metadata()[chunk_id])
+                slots = _slots(lambda part: tensors.get_tensor(f"{chunk_id}.{part}"), int(tensors.metadata()[chunk_id]))
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise _damaged(file, error) from error
-        if not _consistent(slots := Slots(keys, values, positions, span)):
+        if not _consistent(slots):
             raise _damaged(file, f"the slots of chunk {chunk_id} have shapes or types that do not belong together")
         return slots
 

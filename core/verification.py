@@ -114,6 +114,8 @@ def _damage(path: Path) -> Iterator[Damage]:
             yield from _shard_damage(bank)
             yield from _chunk_damage(bank)
             yield from _document_damage(bank)
+            for namespace in bank.damaged_indexes():
+                yield Damage(CATALOGUE, f"what is kept of the index of namespace {namespace!r} was changed")
     except BankError as error:
         code = getattr(error.__cause__, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
         if code & 0xFF in _NOT_DAMAGE:
@@ -210,6 +212,7 @@ def repair(path: Path, open_engine: "Callable[[], Engine]") -> Repaired:
             bank.drop_documents(lost)
             rebuilt = _rebuild(remaining, engine) if engine else 0
             bank.drop_unnamed()
+            bank.drop_indexes(bank.damaged_indexes())
     return Repaired(tuple(found), rebuilt, tuple(sorted(names)))
 
 
@@ -245,7 +248,8 @@ def _salvage(path: Path) -> None:
             if not {"meta", *_TABLES} <= {name for (name,) in kinds.fetchall()}:
                 raise BankError(f"bank {path} cannot be repaired: tables are missing. Restore it, or ingest again")
             meta = {row[1]: row[2] for row in _readable(old, "meta")}
-            if meta.get("format") != str(FORMAT) or "fingerprint" not in meta:
+            # One of format 2 has the same rows, and no index, which is made anew.
+            if meta.get("format") not in ("2", str(FORMAT)) or "fingerprint" not in meta:
                 raise BankError(f"bank {path} cannot be repaired: what made it cannot be read. Ingest again")
             new.execute("BEGIN")
             make(new, meta["fingerprint"])

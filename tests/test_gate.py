@@ -1,5 +1,8 @@
 """What the gates say of a bank's chunks, and the order in which a scan reads."""
 
+import time
+from contextlib import closing
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +13,8 @@ from core.backbone import Backbone
 from core.chunking import Span
 from core.compressor import Compressor
 from core.embedder import Embedder
-from core.gate import BankGate, Scan, SimilarityGate
+from core.errors import BankError
+from core.gate import BankGate, Scan, SimilarityGate, ahead
 from core.memory_bank import DocumentRecord, EncodedChunk, Fingerprint, MemoryBank
 from core.passage_index import PassageIndex, StoredChunk
 from core.settings import CompressionSettings, RecallSettings
@@ -254,3 +258,54 @@ def test_nothing_is_read_twice_and_called_back_chunks_count_as_steps() -> None:
     assert [step and step[0].chunk_id for step in read] == ["2", "0", "3", "4"]
     assert scan.next_open(QUESTION, memory_of(2)) is None
     assert scan.passed_over(QUESTION, memory_of(2), 0.0) is None
+
+
+# ---- reading ahead ----
+
+
+@pytest.mark.parametrize("kind", [SlotGate, ProbeGate])
+def test_slots_that_are_read_ahead_give_the_same_probabilities(
+    tiny: Backbone, embedder: Embedder, bank: MemoryBank, kind: type[SlotGate | ProbeGate], monkeypatch
+) -> None:
+    index = bank.index("default")
+    gate = trained_gate(tiny, embedder, bank, kind, batch=1)
+    found = gate.probabilities(QUESTION, EMPTY, index)
+    monkeypatch.setattr("core.gate.ahead", lambda parts, read: (read(part) for part in parts))
+    assert np.array_equal(found, gate.probabilities(QUESTION, EMPTY, index))
+    assert (found > 0).all()
+
+
+def test_one_part_is_read_ahead_in_order_and_no_more() -> None:
+    begun: list[int] = []
+
+    def read(part: int) -> int:
+        begun.append(part)
+        return 10 * part
+
+    with closing(ahead(range(5), read)) as reading:
+        assert next(reading) == 0
+        while len(begun) < 2:  # the second is on its way while the first is in use
+            time.sleep(0.001)
+        assert [next(reading), next(reading)] == [10, 20]
+    assert begun in ([0, 1, 2], [0, 1, 2, 3])
+    assert list(ahead([], read)) == []
+    assert list(ahead([7], read)) == [70]
+
+
+def test_an_error_of_reading_ahead_comes_when_its_turn_does() -> None:
+    def read(part: int) -> int:
+        if part == 1:
+            raise BankError("shard is damaged")
+        return part
+
+    reading = ahead(range(3), read)
+    assert next(reading) == 0
+    with pytest.raises(BankError, match="damaged"):
+        next(reading)
+
+
+def test_a_gate_over_slots_scores_what_the_index_returned_and_no_more(
+    tiny: Backbone, embedder: Embedder, bank: MemoryBank
+) -> None:
+    found = trained_gate(tiny, embedder, bank, passages=2).probabilities(QUESTION, EMPTY, bank.index("default"))
+    assert (found > 0).sum() == 2

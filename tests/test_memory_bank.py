@@ -217,7 +217,7 @@ def test_a_bank_of_a_later_format_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "bank" / CATALOGUE) as database:
         database.execute("UPDATE meta SET value = '99' WHERE key = 'format'")
     database.close()
-    with pytest.raises(BankError, match="has format 99, this release reads 2"):
+    with pytest.raises(BankError, match="has format 99, this release reads 3"):
         MemoryBank(path=tmp_path / "bank")
 
 

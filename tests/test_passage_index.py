@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from core.chunking import Span
-from core.passage_index import PassageIndex, StoredChunk
+from core.passage_index import PassageIndex, StoredChunk, highest
 
 
 def stored(count: int) -> list[StoredChunk]:
@@ -64,3 +64,9 @@ def test_an_index_without_chunks_finds_none() -> None:
 def test_the_chunks_keep_their_order() -> None:
     chunks = stored(5)[::-1]
     assert PassageIndex(chunks, np.arange(5), np.eye(5, dtype=np.float32)).chunks == tuple(chunks)
+
+
+@pytest.mark.parametrize("count", [1, 3, 50, 99, 100, 1000])
+def test_the_highest_are_the_first_of_a_stable_sort(count: int) -> None:
+    scores = np.random.default_rng(count).integers(-3, 3, 100).astype(np.float32)  # many are equal
+    assert highest(scores, count).tolist() == np.argsort(-scores, kind="stable")[:count].tolist()

@@ -101,7 +101,7 @@ TAMPERED = {
     "DELETE FROM chunks WHERE rowid = 1": "text of document 'kept' of namespace 'a' is missing",
     "UPDATE meta SET value = replace(value, '64', '65') WHERE key = 'fingerprint'": "its fingerprint was changed",
     "CREATE TRIGGER t AFTER INSERT ON chunks BEGIN DELETE FROM documents; END": "damaged or not of this library's",
-    "DROP INDEX passages_of_chunk": "passages_of_chunk of its catalogue is not as format 2",
+    "DROP INDEX passages_of_chunk": "passages_of_chunk of its catalogue is not as format 3",
 }
 
 
@@ -258,12 +258,14 @@ def test_a_changed_byte_of_the_log_that_a_killed_process_left_is_named(tmp_path:
     )
 
 
-def test_a_bank_of_the_first_format_is_brought_to_this_one(tmp_path: Path) -> None:
-    with zipfile.ZipFile(Path(__file__).parent / "data/bank-format-1.zip") as stored:
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_bank_of_an_earlier_format_is_brought_to_this_one(number: int, tmp_path: Path) -> None:
+    with zipfile.ZipFile(Path(__file__).parent / f"data/bank-format-{number}.zip") as stored:
         stored.extractall(tmp_path / "old")
     one, two, three = (encoded(t, seed=i) for i, t in enumerate(("one", "two", "three")))
     assert verify(tmp_path / "old") == []
     old = MemoryBank(FINGERPRINT, tmp_path / "old")
+    assert old.fingerprint.slots == "bf16"
     assert [c.chunk_id for c in old.index("a").chunks] == [c.chunk_id for c in (one, two, three)]
     for chunk in (one, two, three, encoded("other", "b", seed=3)):
         assert old.text(chunk.chunk_id) == chunk.text
@@ -276,6 +278,24 @@ def test_a_bank_of_the_first_format_is_brought_to_this_one(tmp_path: Path) -> No
     assert verify(tmp_path / "old") == []
     flip(shard_of(tmp_path / "old"), 400)
     assert len(verify(tmp_path / "old")) == 1
+
+
+def test_a_shard_of_a_bank_in_int8_comes_back_to_the_bit(tmp_path: Path) -> None:
+    settings = CompressionSettings(chunk_tokens=64, slots="int8")
+    with Engine(tiny_models.backbone(), Embedder(device="cpu"), settings, tmp_path / "bank") as engine:
+        engine.add([Document("assert", topics["assert"])])
+        before = engine.bank.digest()
+    assert verify(tmp_path / "bank") == []
+    shard = shard_of(tmp_path / "bank")
+    flip(shard, shard.stat().st_size // 2)
+    (damage,) = verify(tmp_path / "bank")
+    assert damage.where == f"slots/{shard.name}"
+
+    def open_engine() -> Engine:
+        return Engine(tiny_models.backbone(), Embedder(device="cpu"), settings, tmp_path / "bank")
+
+    assert repair(tmp_path / "bank", open_engine).rebuilt > 1
+    assert digest(tmp_path / "bank") == before
 
 
 def test_the_command_line_names_damage_and_says_what_repair_did(cli, bank: Path) -> None:  # noqa: F811

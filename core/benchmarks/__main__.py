@@ -18,13 +18,17 @@ from ..weights import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from . import gate as gate_benchmark
 from . import load as load_benchmark
 from . import memory as memory_benchmark
+from . import search as search_benchmark
 from . import second_answer as second_answer_benchmark
+from . import storage as storage_benchmark
 from . import throughput as throughput_benchmark
 from . import untrained as untrained_benchmark
 from .durability import FAULTS
 from .durability import measure as measure_durability
 from .material import texts as read_texts
 from .report import machine, progress, show
+
+RATIOS = (1, 2, 4, 8, 16)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -196,6 +200,66 @@ def load(
         typer.echo(error, err=True)
     if errors:
         raise typer.Exit(1)
+
+
+@app.command()
+def storage(
+    text: Texts,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens to take in, whole texts.")] = 40_000,
+    ratio: Annotated[list[int] | None, typer.Option(help="Tokens for each slot; all of them if not given.")] = None,
+    slots: Annotated[list[str] | None, typer.Option(help="bf16 or int8; both if not given.")] = None,
+    model: Model = DEFAULT_MODEL,
+    embedder: EmbedderName = DEFAULT_EMBEDDER,
+    json: Json = None,
+) -> None:
+    """MiB on disk for a million tokens: slots, text, embeddings, index, catalogue."""
+    settings = [CompressionSettings(ratio=r, slots=s) for r in ratio or RATIOS for s in slots or ("bf16", "int8")]
+    ratios, kinds = dict.fromkeys(s.ratio for s in settings), dict.fromkeys(s.slots for s in settings)
+    with progress() as shown:
+        task = shown.add_task("banks", total=len(settings))
+        rows = storage_benchmark.measure(
+            Backbone.load(model),
+            embedder,
+            read_texts(text),
+            tokens=tokens,
+            ratios=list(ratios),
+            slots=list(kinds),
+            step=lambda: shown.advance(task),
+        )
+    show("storage", {"text": text, "tokens": tokens, "model": model, "embedder": embedder}, rows, json)
+
+
+@app.command()
+def search(
+    data: Annotated[Path, typer.Option(help="Multi-hop examples as JSON lines, whose gold paragraphs are sought.")],
+    pool: Annotated[Path, typer.Option(help="Paragraphs to search among, as JSON lines.")],
+    tokens: Annotated[list[int], typer.Option(help="Tokens in the bank; give it once for each size.")],
+    vectors: Annotated[Path, typer.Option(help="File that embeddings are kept in from one run to the next.")],
+    questions: Annotated[int, typer.Option(min=1, help="Questions, from the first on.")] = 400,
+    paragraphs: Annotated[int, typer.Option(min=1, help="Of the pool, from the first on; then copies follow.")] = 44743,
+    flat_below: Annotated[int, typer.Option(min=4, help="Passages below which the index is flat.")] = 1000,
+    text_only: Annotated[
+        bool, typer.Option("--text-only", help="Commit paragraphs past cutting and encoding: far cheaper.")
+    ] = False,
+    scratch: Annotated[Path | None, typer.Option(help="Folder to make the bank in.")] = None,
+    embedder: EmbedderName = DEFAULT_EMBEDDER,
+    json: Json = None,
+) -> None:
+    """Finding gold paragraphs in a bank that grows: recall, seconds over the flat scan's, memory."""
+    rows = search_benchmark.measure(
+        list(islice(read_questions(data), questions)),
+        list(islice(read_pool(pool), paragraphs)),
+        tokens,
+        vectors,
+        flat_below=flat_below,
+        text_only=text_only,
+        embedder=embedder,
+        scratch=scratch,
+        step=lambda done: typer.echo(done, err=True),
+    )
+    settings = {"data": data, "pool": pool, "questions": questions, "paragraphs": paragraphs, "flat_below": flat_below}
+    settings |= {"text_only": text_only}
+    show("search", {**settings, "tokens": tokens, "embedder": embedder}, rows, json)
 
 
 def main() -> None:

@@ -86,10 +86,10 @@ def _ingest(texts: Path, bank: Path, model: str) -> _Ingested:
     seconds = time.perf_counter() - start
     engine.bank.close()
     size = sum(file.stat().st_size for file in bank.rglob("*") if file.is_file())
-    return _Ingested(report.tokens_encoded, _peak_bytes(), size, seconds)
+    return _Ingested(report.tokens_encoded, peak_bytes(), size, seconds)
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """Return the most memory that this process had resident.
 
     Linux carries ``ru_maxrss`` over from the process that started this one, so there the kernel's own

@@ -1,4 +1,4 @@
-"""What compression keeps, by α and placement, with no gate and no loop: ``python -m core.evaluation.fidelity``.
+"""What compression keeps, by α, placement and type of slots, alone: ``python -m core.evaluation.fidelity``.
 
 Three measures, each with chunks opened as slots and nothing else to go by:
 
@@ -30,14 +30,21 @@ from ..errors import CompressedMemoryError, InputError
 from ..generation import Generator, Prompt
 from ..kv_cache import Prefix, Slots, empty_prefix, open_slots
 from ..prompts import ANSWER_OPENING, ANSWER_STOP, parse_answer
+from ..quantization import rounded
 from ..questions import Question
-from ..settings import CompressionSettings, Placement, Ratio
+from ..settings import CompressionSettings, Placement, Ratio, SlotType
+from ..slot_store import kept_bytes
 from ..weights import DEFAULT_MODEL
 from .metrics import score_question
 from .question_files import READERS, chosen
 
 RATIOS: tuple[Ratio, ...] = (1, 2, 4, 8, 16)
 PLACEMENTS: tuple[Placement, ...] = ("in_place", "inserted")
+KEPT: dict[SlotType, Callable[[Slots], Slots]] = {
+    "bf16": lambda s: Slots(s.keys.to(torch.bfloat16), s.values.to(torch.bfloat16), s.positions, s.span),
+    "int8": rounded,
+}
+"""Slots as they are read back from a bank. Where the model computes in fp32, a bank in bf16 has fp32's bytes."""
 _BATCH = 4
 _SYSTEM = "You answer questions from texts. Write the answer inside <answer></answer>."
 
@@ -49,6 +56,10 @@ class FidelityRow:
     placement: str
     ratio: int
     """α."""
+    slots: str
+    """How they were kept, bf16 or int8."""
+    mib_per_million_tokens: float
+    """Of these passages' slots."""
     next_text_loss: float
     next_text_kept: float
     """(loss without context - loss) / (loss without context - loss with full context)."""
@@ -67,10 +78,11 @@ def measure(
     *,
     context: int = 256,
     ratios: Sequence[Ratio] = RATIOS,
+    kept_as: Sequence[SlotType] = ("bf16",),
     adapters: Path | None = None,
     step: Callable[[], None] = lambda: None,
 ) -> list[FidelityRow]:
-    """Measure one placement at every ratio.
+    """Measure one placement at every ratio, with slots kept in every way of ``kept_as``.
 
     Args:
         stories: texts of which the first ``context`` tokens and the 97 after them are used.
@@ -89,12 +101,21 @@ def measure(
         compressor = Compressor(backbone, CompressionSettings(ratio=ratio, placement=placement)).to(backbone.device)
         if adapters is not None:
             compressor.load_memory_embedding(adapters)
-        loss, _ = read_after(backbone, compressor, contexts, targets)
-        again, accuracy = read_after(backbone, compressor, contexts, contexts)
-        f1, sub = answers_from_gold(backbone, compressor, questions)
-        rows.append(FidelityRow(placement, ratio, loss, (none - loss) / (none - full), again, accuracy, f1, sub))
-        step()
+        for kind in kept_as:
+            keep = KEPT[kind]
+            loss, _ = read_after(backbone, compressor, contexts, targets, keep)
+            again, accuracy = read_after(backbone, compressor, contexts, contexts, keep)
+            f1, sub = answers_from_gold(backbone, compressor, questions, keep)
+            kept = (none - loss) / (none - full)
+            size = _mib_per_million_tokens(compressor, contexts, kind)
+            rows.append(FidelityRow(placement, ratio, kind, size, loss, kept, again, accuracy, f1, sub))
+            step()
     return rows
+
+
+def _mib_per_million_tokens(compressor: Compressor, contexts: Tensor, kind: SlotType) -> float:
+    (slots,) = compressor.compress(contexts[:1].tolist())
+    return kept_bytes(KEPT["bf16"](slots), kind) / contexts.shape[1] * 1e6 / 2**20
 
 
 def passages(backbone: Backbone, stories: Sequence[str], context: int) -> Tensor:
@@ -115,7 +136,11 @@ def passages(backbone: Backbone, stories: Sequence[str], context: int) -> Tensor
 
 
 def read_after(
-    backbone: Backbone, compressor: Compressor | None, contexts: Tensor, targets: Tensor
+    backbone: Backbone,
+    compressor: Compressor | None,
+    contexts: Tensor,
+    targets: Tensor,
+    keep: Callable[[Slots], Slots] = lambda slots: slots,
 ) -> tuple[float, float]:
     """Read ``targets`` after the slots of ``contexts`` with the frozen base; return mean loss and share right.
 
@@ -125,11 +150,12 @@ def read_after(
         compressor: ``None`` opens nothing.
         contexts: int64 [passages, tokens].
         targets: int64 [passages, tokens]; the contexts themselves measure reconstruction.
+        keep: gives slots as they are read back from a bank.
     """
     losses, hits = list[Tensor](), list[Tensor]()
     with torch.no_grad():
         for context, target in zip(contexts.split(_BATCH), targets.split(_BATCH), strict=True):
-            prefix, ids = _opened(backbone, compressor, context), target.to(backbone.device)
+            prefix, ids = _opened(backbone, compressor, context, keep), target.to(backbone.device)
             positions = prefix.next_positions[:, None] + torch.arange(ids.shape[1], device=ids.device)
             mask = torch.cat((prefix.mask, torch.ones_like(ids)), dim=1)
             with backbone.using(None):
@@ -140,11 +166,17 @@ def read_after(
     return float(torch.cat(losses).mean()), float(torch.cat(hits).mean())
 
 
-def answers_from_gold(backbone: Backbone, compressor: Compressor, questions: Sequence[Question]) -> tuple[float, float]:
+def answers_from_gold(
+    backbone: Backbone,
+    compressor: Compressor,
+    questions: Sequence[Question],
+    keep: Callable[[Slots], Slots] = lambda slots: slots,
+) -> tuple[float, float]:
     """Ask each question with its gold paragraphs open as slots; return mean F1 and sub-EM."""
     generator, scores = Generator(backbone), []
     for question in questions:
-        slots = [s for paragraph in question.gold for s in compressor.compress([backbone.encode(paragraph.document)])]
+        golds = [[backbone.encode(paragraph.document)] for paragraph in question.gold]
+        slots = [keep(s) for ids in golds for s in compressor.compress(ids)]
         reply = generator.reply(_prompt(question.question, slots))
         scores.append(score_question(parse_answer(reply.text), question))
     return sum(s.f1 for s in scores) / len(scores), sum(s.sub_exact_match for s in scores) / len(scores)
@@ -155,10 +187,10 @@ def _prompt(question: str, slots: Sequence[Slots]) -> Prompt:
     return Prompt(_SYSTEM, user, ANSWER_OPENING, ANSWER_STOP, 32, tuple(slots))
 
 
-def _opened(backbone: Backbone, compressor: Compressor | None, part: Tensor) -> Prefix:
+def _opened(backbone: Backbone, compressor: Compressor | None, part: Tensor, keep: Callable[[Slots], Slots]) -> Prefix:
     if compressor is None:
         return empty_prefix(len(part), backbone.device)
-    groups = [[slots] for slots in compressor.compress(part.tolist())]
+    groups = [[keep(slots)] for slots in compressor.compress(part.tolist())]
     return open_slots(groups, backbone.inverse_frequencies, device=backbone.device, dtype=backbone.dtype)
 
 
@@ -173,7 +205,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--context", type=int, default=256, metavar="N", help="tokens of a story to compress [256]")
     parser.add_argument("--ratios", nargs="+", type=int, default=list(RATIOS), choices=RATIOS)
     parser.add_argument("--placements", nargs="+", default=list(PLACEMENTS), choices=(*PLACEMENTS, "inserted_copy"))
+    parser.add_argument("--slots", nargs="+", default=["bf16"], choices=list(KEPT), help="how slots are kept [bf16]")
     parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--dtype", choices=["bfloat16", "float32"], help="that the model computes in [as it is fast]")
     parser.add_argument("--adapters", default="default", help="default, none, or a folder that training wrote")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to this file")
     try:
@@ -189,9 +223,10 @@ def _measure_and_show(parsed: argparse.Namespace) -> None:
     stories, folder = read_texts([parsed.stories])[: parsed.stories_count], find_adapters(parsed.adapters, parsed.model)
     rows = list[FidelityRow]()
     with progress() as shown:
-        task = shown.add_task("forms", total=len(parsed.ratios) * len(parsed.placements))
+        task = shown.add_task("forms", total=len(parsed.ratios) * len(parsed.placements) * len(parsed.slots))
         for placement in parsed.placements:
-            backbone = Backbone.load(parsed.model)  # anew, because an adapter is for one placement
+            dtype = getattr(torch, parsed.dtype) if parsed.dtype else None
+            backbone = Backbone.load(parsed.model, dtype=dtype)  # anew, because an adapter is for one placement
             if folder is not None:
                 load_adapters(backbone, folder, placement)
             rows += measure(
@@ -201,6 +236,7 @@ def _measure_and_show(parsed: argparse.Namespace) -> None:
                 placement,
                 context=parsed.context,
                 ratios=parsed.ratios,
+                kept_as=parsed.slots,
                 adapters=folder,
                 step=partial(shown.advance, task),
             )

@@ -25,6 +25,16 @@ def test_uncompressed_keeps_all_and_more_is_lost_at_higher_ratios(default_backbo
     assert one.answer_sub_exact_match == 1.0
 
 
+def test_slots_in_int8_take_half_and_keep_nearly_all(default_backbone: Backbone) -> None:
+    plain, small = measure(
+        default_backbone, STORIES[:1], [MILL], "in_place", context=64, ratios=(4,), kept_as=("bf16", "int8")
+    )
+    assert (plain.slots, small.slots) == ("bf16", "int8")
+    assert 0.5 < small.mib_per_million_tokens / plain.mib_per_million_tokens < 0.6
+    assert small.next_text_loss != plain.next_text_loss
+    assert small.next_text_loss == pytest.approx(plain.next_text_loss, abs=0.1)
+
+
 def test_slots_help_to_read_a_passage_again(default_backbone: Backbone) -> None:
     contexts = passages(default_backbone, STORIES, 64)[:, :64]
     whole = Compressor(default_backbone, CompressionSettings(ratio=1, chunk_tokens=64))
