@@ -39,7 +39,7 @@ def delete(
 
     if not document and namespace is None and older_than is None:
         raise InputError(
-            "nothing was named: give --document ID, --namespace NS to remove all of it, or --older-than AGE"
+            "nothing was named: give --document ID, or --namespace NS to remove all of it, or --older-than AGE"
         )
     cutoff = None if older_than is None else earliest(parse_age(older_than))
     everywhere = namespace is None and not document
@@ -53,9 +53,12 @@ def delete(
             count = delete_before(opened, cutoff)
         else:
             count = len(opened.delete(whose, document or None, before=cutoff))
-    what = ", ".join(document) if document else "all of it" if cutoff is None else f"what is older than {older_than}"
+    if cutoff is not None:
+        what = f"what is older than {older_than}, {count} documents"
+    else:
+        what = ", ".join(document) if document else f"all of it, {count} documents"
     place = "every namespace" if everywhere else f"namespace {whose}"
-    say(f"Removed from {place}: {what}, {count} documents. {max(0, before - bytes_of(bank)):,} bytes freed.")
+    say(f"Removed from {place}: {what}. {max(0, before - bytes_of(bank)):,} bytes freed.")
 
 
 def _list_going(opened: "MemoryBank", namespace: str | None, document: list[str] | None, cutoff: float | None) -> None:

@@ -23,6 +23,7 @@ needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="
 
 
 @needs_ray
+@pytest.mark.timeout(900)  # Ray starts a dozen processes, and its workers give way to all others
 def test_two_workers_make_the_same_bank_as_one_process(tmp_path: Path) -> None:
     model, texts = tmp_path / "model", tmp_path / "texts"
     tiny_models.causal_lm().save_pretrained(model)
