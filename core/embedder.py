@@ -58,11 +58,17 @@ class Embedder:
         cosines = self.embed([under_heading(text, *span) for span in spans]) @ self.embed([query])[0]
         return spans[int(cosines.argmax())]
 
-    def nearest_passages(self, text: str, query: str, count: int) -> str:
-        """Return the ``count`` passages of ``text`` nearest to ``query``, in the order they stand."""
+    def nearest_passages(self, text: str, query: str, count: int, vectors: NDArray[np.float32] | None = None) -> str:
+        """Return the ``count`` passages of ``text`` nearest to ``query``, in the order they stand.
+
+        Args:
+            vectors: float32 [passages, dimension], the embeddings of :meth:`passages` where they are known already.
+        """
         spans = self.passages(text)
         if len(spans) <= count:
             return text
         passages = [text[start:end] for start, end in spans]
-        cosines = self.embed(passages) @ self.embed([query])[0]
+        if vectors is None or vectors.shape != (len(passages), self.dimension):
+            vectors = self.embed(passages)
+        cosines = vectors @ self.embed([query])[0]
         return "".join(passages[row] for row in sorted(np.argsort(-cosines, kind="stable")[:count]))

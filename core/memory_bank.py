@@ -17,7 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
@@ -473,16 +475,24 @@ class MemoryBank:
             for document, name, sha256, metadata, added_at in found
         ]
 
+    def passage_vectors(self, chunk_id: str) -> NDArray[np.float32]:
+        """Return the embeddings of a chunk's passages in their order, float32 [passages, dimension].
+
+        Raises:
+            BankError: they are damaged.
+        """
+        query = "SELECT embedding FROM passages WHERE chunk_id = ? ORDER BY passage"
+        return unpack_vectors([blob for (blob,) in self.rows(query, chunk_id)], chunk_id)
+
     def chunk(self, chunk_id: str) -> EncodedChunk:
         """Return a chunk with all that the bank keeps of it.
 
         Raises:
             BankError: it is not in the bank, or its shard is missing or damaged.
         """
-        query = "SELECT embedding FROM passages WHERE chunk_id = ? ORDER BY passage"
         with self._snapshot():
             text, tokens = self.text(chunk_id), self._chunk_column("tokens", chunk_id)
-            vectors = unpack_vectors([blob for (blob,) in self.rows(query, chunk_id)])
+            vectors = self.passage_vectors(chunk_id)
         return EncodedChunk(chunk_id, text, tokens, self.slots(chunk_id) if self.fingerprint.encode else None, vectors)
 
     def index(self, namespace: str, keep: Callable[[str, str], bool] | None = None) -> PassageIndex:

@@ -99,7 +99,7 @@ def embeddings(rows: Rows, chunk_ids: Sequence[str]) -> Iterator[tuple[str, NDAr
         for name, found in blobs.items():
             if not found:
                 continue
-            vectors = unpack_vectors(found)
+            vectors = unpack_vectors(found, name)
             if dimension and vectors.shape[1] != dimension:
                 raise damaged(f"an embedding of chunk {name}")
             dimension = vectors.shape[1]

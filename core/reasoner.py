@@ -71,7 +71,7 @@ class Reasoner:
         """
         text = self._bank.text(chunk.chunk_id)
         raw = self._form == "raw"
-        shown = self._shown(text, question, memory) if raw else None
+        shown = self._shown(chunk.chunk_id, text, question, memory) if raw else None
         prompt = Prompt(
             self._instructions.system,
             update_prompt(question, memory.lines, [note.text for note in recalled], shown, self._instructions.update),
@@ -107,11 +107,13 @@ class Reasoner:
         usage.count(reply)
         return parse_answer(reply.text)
 
-    def _shown(self, text: str, question: str, memory: WorkingMemory) -> str:
+    def _shown(self, chunk_id: str, text: str, question: str, memory: WorkingMemory) -> str:
         count = self._settings.raw_passages
         if count is None:
             return text
-        return self._embedder.nearest_passages(text, " ".join((question, *memory.lines[-1:])), count)
+        # The bank has embedded a chunk's passages once; a thousand tokens again would cost as much as reading them.
+        vectors = self._bank.passage_vectors(chunk_id)
+        return self._embedder.nearest_passages(text, " ".join((question, *memory.lines[-1:])), count, vectors)
 
     def _evidence(self, line: str, question: str, text: str) -> Span | None:
         if quoted := find_quotations(line, text):

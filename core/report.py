@@ -97,7 +97,7 @@ def print_bank(console: Console, bank: MemoryBank) -> None:
     for column in ("namespace", "index"):
         search.add_column(column)
     for summary in summaries:
-        search.add_row(Text(summary.namespace), _index_in_words(bank.index_report(summary.namespace)))
+        search.add_row(Text(printable(summary.namespace)), _index_in_words(bank.index_report(summary.namespace)))
     console.print(search)
     for summary in summaries:
         listing = Table(title=Text(f"Documents of namespace {printable(summary.namespace)}"))

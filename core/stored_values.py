@@ -61,8 +61,8 @@ def unpack_metadata(packed: object, document_id: object) -> dict[str, object]:
     return metadata
 
 
-def unpack_vectors(packed: Sequence[object]) -> NDArray[np.float32]:
-    """Return embeddings, float32 [passages, dimension], from their bytes.
+def unpack_vectors(packed: Sequence[object], chunk_id: object) -> NDArray[np.float32]:
+    """Return a chunk's embeddings, float32 [passages, dimension], from their bytes.
 
     Raises:
         BankError: they are not all vectors of one length and of finite numbers.
@@ -70,10 +70,10 @@ def unpack_vectors(packed: Sequence[object]) -> NDArray[np.float32]:
     blobs = [blob for blob in packed if isinstance(blob, bytes)]
     lengths = {len(blob) for blob in blobs}
     if len(blobs) != len(packed) or len(lengths) > 1 or any(n == 0 or n % 4 for n in lengths):
-        raise damaged("an embedding")
+        raise damaged(f"an embedding of chunk {chunk_id}")
     vectors = np.frombuffer(b"".join(blobs), dtype="<f4").reshape(len(blobs), -1 if blobs else 1).astype(np.float32)
     if not np.isfinite(vectors).all():
-        raise damaged("an embedding")
+        raise damaged(f"an embedding of chunk {chunk_id}")
     return vectors
 
 

@@ -236,7 +236,7 @@ def test_an_index_that_is_narrowed_is_exact_and_not_kept(bank: MemoryBank) -> No
 
 def test_embeddings_of_two_dimensions_are_damage(bank: MemoryBank) -> None:
     bank._db.execute("UPDATE passages SET embedding = x'0000803f' WHERE passage = 40")
-    with pytest.raises(BankError, match=r"embeddings of chunk \w+ are damaged"):
+    with pytest.raises(BankError, match=r"an embedding of chunk \w+ is not as it was written"):
         bank.index("a")
 
 

@@ -9,12 +9,12 @@ import pytest
 from core.training.sample_data import write_sample
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "langchain"
-ARGUMENTS = {"long_conversation.py": ["--data", "DATA", "--turns", "24", "--questions", "2"]}
+ARGUMENTS = {"long_conversation.py": ["--data", "DATA", "--turns", "12", "--questions", "1"]}
 SAID = {
     "chain.py": ["break ", "'total_tokens': "],
     "own_chat_model.py": ["'total_tokens': "],
     "agent.py": [],
-    "long_conversation.py": ["24 turns, 2 questions about turns 1 to 4", "| compressed memory | "],
+    "long_conversation.py": ["12 turns, 1 questions about turns 1 to 2", "| compressed memory | "],
     "chat_per_user.py": ["ada ", "bob ", "no namespace was given"],
 }
 

@@ -131,10 +131,10 @@ def test_two_memories_over_one_directory_share_an_engine_and_write_in_turn(tmp_p
 
 async def test_a_cancelled_write_leaves_whole_documents():
     memory = CompressedMemory(compression=CompressionSettings(chunk_tokens=64))
-    long = " ".join(f"Sentence number {i} says little." for i in range(1500))
+    long = " ".join(f"Sentence number {i} says little." for i in range(500))
     documents = [Document("Short and first.", id="first"), Document(long, id="long")]
     writing = asyncio.create_task(memory.aadd_documents(documents, namespace="ada"))
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(0.7)
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await writing
