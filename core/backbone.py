@@ -3,6 +3,7 @@
 import hashlib
 import os
 import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -319,7 +320,10 @@ class Backbone:
 
     def _inject(self, role: Role, config: LoraConfig) -> None:
         if self._peft is None:
-            self._peft = PeftModel(self.causal_lm, config, adapter_name=role)
+            with warnings.catch_warnings():
+                # peft asks for a name that transformers is giving up; nothing that a user could do.
+                warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+                self._peft = PeftModel(self.causal_lm, config, adapter_name=role)
         else:
             self._peft.add_adapter(role, config)
         self._activate(self._active)
