@@ -28,7 +28,7 @@ CHAPTERS = (
 
 QUESTIONS = (
     "What does str.zfill return?",
-    "In which order does dict.popitem return pairs?",
+    "In which order are pairs returned by popitem?",
     "What does the German lowercase letter ß casefold to?",
 )
 
