@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import cli_keeping, cli_moving, cli_trace
-from .cli_options import AdaptersOption, BankOption, ModelOption, NamespaceOption, resumable, say
+from .cli_options import (
+    AdaptersOption,
+    BankOption,
+    CallbackOption,
+    ExactOption,
+    FormOption,
+    ModelOption,
+    NamespaceOption,
+    ThresholdOption,
+    TopKOption,
+    recall_settings,
+    resumable,
+    say,
+)
 from .cli_workers import check_engine, ingest_with_workers
 from .errors import CompressedMemoryError
 from .settings import DEFAULT_NAMESPACE
@@ -78,15 +91,11 @@ def ask(
     question: Annotated[str, typer.Argument(help="What to answer from the documents.")],
     bank: BankOption,
     namespace: NamespaceOption = DEFAULT_NAMESPACE,
-    form: Annotated[
-        str | None, typer.Option(help="raw reads source text, compressed reads slots; as the model allows.")
-    ] = None,
-    top_k: Annotated[int | None, typer.Option(help="Chunks that the gate may open at a time.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="P(open) above which the gate opens a chunk.")] = None,
-    callback: Annotated[bool, typer.Option(help="Whether passed-over chunks can be called back.")] = True,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Scan every passage, also where the bank's index is approximate.")
-    ] = False,
+    form: FormOption = None,
+    top_k: TopKOption = None,
+    threshold: ThresholdOption = None,
+    callback: CallbackOption = True,
+    exact: ExactOption = False,
     model: ModelOption = None,
     adapters: AdaptersOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -94,15 +103,8 @@ def ask(
     """Answer a question from a memory bank, with sources."""
     from .engine import Engine
     from .recall import check_question
-    from .settings import RecallSettings, replaced
 
-    given = {"form": form, "top_k": top_k, "threshold": threshold}
-    settings = replaced(
-        RecallSettings(),
-        callback=callback,
-        exact=exact,
-        **{name: value for name, value in given.items() if value is not None},
-    )
+    settings = recall_settings(form=form, top_k=top_k, threshold=threshold, callback=callback, exact=exact)
     check_question(question)
     engine = Engine.open(bank, model=model, adapters=adapters, create=False)
     from rich.console import Console

@@ -3,9 +3,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from .settings import RecallSettings
 
 BankOption = Annotated[Path, typer.Option("--bank", help="Directory of the memory bank.")]
 NamespaceOption = Annotated[str, typer.Option(help="Whose memory: nothing is shared between namespaces.")]
@@ -18,6 +21,27 @@ AdaptersOption = Annotated[
         help="'default' (those that ship for the model), 'none', or a folder that training wrote; as the bank."
     ),
 ]
+
+FormOption = Annotated[
+    str | None, typer.Option(help="raw reads source text, compressed reads slots; as the model allows.")
+]
+TopKOption = Annotated[int | None, typer.Option(help="Chunks that the gate may open at a time.")]
+ThresholdOption = Annotated[float | None, typer.Option(help="P(open) above which the gate opens a chunk.")]
+CallbackOption = Annotated[bool, typer.Option(help="Whether passed-over chunks can be called back.")]
+ExactOption = Annotated[
+    bool, typer.Option("--exact", help="Scan every passage, also where the bank's index is approximate.")
+]
+
+
+def recall_settings(**given: object) -> "RecallSettings":
+    """Return the settings of a question; what is ``None`` is as by default.
+
+    Raises:
+        InputError: a value is out of range.
+    """
+    from .settings import RecallSettings, replaced
+
+    return replaced(RecallSettings(), **{name: value for name, value in given.items() if value is not None})
 
 
 def say(text: str) -> None:

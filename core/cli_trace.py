@@ -5,7 +5,19 @@ from typing import Annotated
 
 import typer
 
-from .cli_options import AdaptersOption, BankOption, ModelOption, NamespaceOption, say
+from .cli_options import (
+    AdaptersOption,
+    BankOption,
+    CallbackOption,
+    ExactOption,
+    FormOption,
+    ModelOption,
+    NamespaceOption,
+    ThresholdOption,
+    TopKOption,
+    recall_settings,
+    say,
+)
 from .settings import DEFAULT_NAMESPACE
 
 app = typer.Typer()
@@ -17,24 +29,19 @@ def trace(
     bank: BankOption,
     namespace: NamespaceOption = DEFAULT_NAMESPACE,
     out: Annotated[Path, typer.Option(help="The page; one that is there is replaced.")] = Path("trace.html"),
-    form: Annotated[
-        str | None, typer.Option(help="raw reads source text, compressed reads slots; as the model allows.")
-    ] = None,
-    top_k: Annotated[int | None, typer.Option(help="Chunks that the gate may open at a time.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="P(open) above which the gate opens a chunk.")] = None,
-    callback: Annotated[bool, typer.Option(help="Whether passed-over chunks can be called back.")] = True,
+    form: FormOption = None,
+    top_k: TopKOption = None,
+    threshold: ThresholdOption = None,
+    callback: CallbackOption = True,
+    exact: ExactOption = False,
     model: ModelOption = None,
     adapters: AdaptersOption = None,
 ) -> None:
     """Answer a question as `ask` does, and write its run as one HTML page."""
     from .recall import Step, check_question
-    from .settings import RecallSettings, replaced
     from .trace_page import check_target
 
-    given = {"form": form, "top_k": top_k, "threshold": threshold}
-    settings = replaced(
-        RecallSettings(), callback=callback, **{name: value for name, value in given.items() if value is not None}
-    )
+    settings = recall_settings(form=form, top_k=top_k, threshold=threshold, callback=callback, exact=exact)
     check_question(question)
     check_target(out)
     from rich.console import Console

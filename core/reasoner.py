@@ -111,7 +111,7 @@ class Reasoner:
         count = self._settings.raw_passages
         if count is None:
             return text
-        # The bank has embedded a chunk's passages once; a thousand tokens again would cost as much as reading them.
+        # The bank has embedded a chunk's passages already, when the chunk was taken in.
         vectors = self._bank.passage_vectors(chunk_id)
         return self._embedder.nearest_passages(text, " ".join((question, *memory.lines[-1:])), count, vectors)
 

@@ -89,7 +89,7 @@ class RecordedEmbedder(Embedder):
 
     def __init__(self, name: str, vectors: Path) -> None:
         super().__init__(name)
-        # In bf16 a processor that only claims to have it is many times slower.
+        # The same vectors on every machine: the file may have been begun on another.
         self._model.to(torch.float32)
         self.vectors = VectorFile(vectors, self.dimension)
 
