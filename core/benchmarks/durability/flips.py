@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Literal
@@ -74,6 +75,15 @@ class Flips:
         with closing(MemoryBank(path=self._bank)) as bank:
             kept = texts_of(bank)
         lost = [f"{name} (namespace {namespace})" for namespace, name in self._state if (namespace, name) not in kept]
-        if sorted(lost) != sorted(done.lost) or any(self._state.get(key) != text for key, text in kept.items()):
+        if not _named(lost, done.lost) or any(self._state.get(key) != text for key, text in kept.items()):
             raise HistoryError(f"{lost} is gone after a repair that names {done.lost} of {found}")
         return "repaired, lost documents named" if lost else "repaired whole"
+
+
+def _named(lost: Sequence[str], said: Sequence[str]) -> bool:
+    """Whether repair named what is ``lost``. Where the flipped bit is one of an id, that id is all there is to name."""
+    pairs = list(zip(sorted(set(lost) - set(said)), sorted(set(said) - set(lost)), strict=False))
+    return len(lost) == len(said) and all(
+        len(was) == len(named) and sum((ord(a) ^ ord(b)).bit_count() for a, b in zip(was, named, strict=True)) == 1
+        for was, named in pairs
+    )
