@@ -203,9 +203,9 @@ def add_with_progress(
 
     columns = (
         TextColumn("Reading {task.fields[document]}", markup=False),
-        BarColumn(),
+        BarColumn(bar_width=10),
         MofNCompleteColumn(),
-        TextColumn("characters, {task.fields[tokens]:,} tokens taken in"),
+        TextColumn("characters, {task.fields[tokens]:,} tokens"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
@@ -214,7 +214,7 @@ def add_with_progress(
             documents,
             namespace,
             lambda p: bar.update(
-                task, completed=p.characters, document=printable(p.document_id), tokens=p.tokens_encoded
+                task, completed=p.characters, document=printable(p.document_id)[-20:], tokens=p.tokens_encoded
             ),
         )
         bar.update(task, total=bar.tasks[0].completed)
