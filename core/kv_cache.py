@@ -56,6 +56,15 @@ def empty_prefix(batch: int, device: torch.device) -> Prefix:
     return Prefix(DynamicCache(), nothing, torch.zeros(batch, dtype=torch.long, device=device))
 
 
+def shortened(prefix: Prefix, tokens: int) -> Prefix:
+    """Return ``prefix`` without the last ``tokens`` that were read into it; its cache is cut, not copied."""
+    if not tokens:
+        return prefix
+    kept = prefix.mask[:, :-tokens]
+    prefix.cache.crop(-tokens)
+    return Prefix(prefix.cache, kept, prefix.next_positions - tokens)
+
+
 def expand_prefix(prefix: Prefix, rows: int) -> Prefix:
     """Return a prefix of one row as one of ``rows`` equal rows; the gradient flows through."""
     cache = DynamicCache()

@@ -1,14 +1,17 @@
 """What is written, when it stops, and that a batch writes what each prompt alone does."""
 
+import copy
 from dataclasses import replace
+from pydoc_data.topics import topics
 
 import pytest
 import torch
 
+from core import generation
 from core.backbone import Backbone
 from core.compressor import Compressor
 from core.errors import InputError
-from core.generation import Generator, Prompt, Reply
+from core.generation import Generator, Prompt, Reply, continuation
 from core.kv_cache import Slots
 from core.settings import CompressionSettings
 
@@ -92,6 +95,65 @@ def test_greedy_replies_are_what_the_plain_model_writes_token_by_token(tiny: Bac
     reply = Generator(tiny).reply(prompt)
     assert list(reply.token_ids) == ids[read:]
     assert (reply.tokens_read, reply.slots_read) == (read, 0)
+
+
+# ---- drafts ----
+
+
+def test_a_draft_is_what_followed_the_longest_match_the_last_time() -> None:
+    assert continuation([1, 2, 3, 9, 2, 3, 8, 1, 2, 3], 2) == [9, 2]  # three tokens before two that are nearer
+    assert continuation([5, 3, 9, 5, 3, 8, 5, 3], 1) == [8]  # the later of two
+    assert continuation([3, 7, 6, 3], 9) == [7, 6, 3]  # no further than there is text
+    assert continuation([1, 2, 3], 4) == []
+    assert continuation([1, 1], 0) == []
+
+
+@pytest.mark.parametrize("with_slots", [False, True])
+def test_drafts_save_passes_and_change_no_token_of_the_default_model(
+    default_backbone: Backbone, monkeypatch: pytest.MonkeyPatch, with_slots: bool
+) -> None:
+    # In fp32 as in all comparisons of tokens: bf16 has ties, which passes of other sizes break otherwise.
+    model = Backbone(copy.deepcopy(default_backbone.causal_lm).float(), default_backbone.tokenizer, "fp32")
+    made = Compressor(model, CompressionSettings(ratio=4))
+    text = topics["break"]
+    slots = tuple(made.compress([model.encode(topics["continue"])])) if with_slots else ()
+    user = f"<text>\n{text}\n</text>\n\nRepeat the first sentence of the text."
+    prompt = Prompt("You copy sentences.", user, "<update>", "</update>", 40, slots)
+    passes, plain = list[int](), Backbone.hidden
+
+    def counted(self, inputs, *args, **kwargs):
+        passes.append(inputs.shape[1])
+        return plain(self, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(Backbone, "hidden", counted)
+    drafted = Generator(model, None).reply(prompt)
+    with_drafts = len(passes)
+    monkeypatch.setattr(generation, "continuation", lambda *_: [])
+    assert Generator(model, None).reply(prompt) == drafted
+    assert len(drafted.token_ids) == len(passes) - with_drafts
+    assert with_drafts < 0.6 * len(drafted.token_ids)
+
+
+def test_a_draft_beyond_the_limit_or_the_context_is_not_read(monkeypatch: pytest.MonkeyPatch, tiny: Backbone) -> None:
+    seen, plain = list[int](), Backbone.hidden
+
+    def watched(self, inputs, mask, positions, *args, **kwargs):
+        seen.append(int(positions.max()))
+        return plain(self, inputs, mask, positions, *args, **kwargs)
+
+    monkeypatch.setattr(Backbone, "hidden", watched)
+    monkeypatch.setattr(generation, "continuation", lambda tokens, count: [tokens[-1]] * count)
+    (prompt, *_) = prompts((), (), ())
+    reply = Generator(tiny).reply(prompt)
+    assert max(seen) < reply.tokens_read + prompt.max_tokens
+    assert len(reply.token_ids) == prompt.max_tokens
+
+
+def test_what_is_drafted_after_the_end_is_not_written() -> None:
+    """The prompt holds the reply and more: the draft goes on after the stop string."""
+    script = text_ids("ab!c")
+    prompt = Prompt("Be brief.", ":ab!cdefgh", ":", "!", 20)
+    assert scripted(script).reply(prompt).text == ":ab!"
 
 
 def test_prompts_with_and_without_slots_are_not_mixed(tiny: Backbone) -> None:

@@ -180,15 +180,21 @@ def _prepare(
     tokenizer = AutoTokenizer.from_pretrained(resolve(DEFAULT_MODEL))
     gold = dict.fromkeys(p.document for question in questions for p in question.gold)
     others = [text for text in dict.fromkeys(p.document for p in pool) if text not in gold]
-    embedder.vectors.fill((q.question for q in questions), _Plain(embedder))
+    texts = [*gold, *others]
+    cuts = [[text[start:end] for start, end in embedder.passages(text)] for text in texts]
+    wanted = [*(q.question for q in questions), *(passage for cut in cuts for passage in cut)]
+    done = 0
+
+    def embedded(count: int) -> None:
+        nonlocal done
+        done += count
+        step(f"{done} of {len(wanted)} passages embedded")
+
+    embedder.vectors.fill(wanted, _Plain(embedder), embedded)
     with (place / "material.jsonl").open("w", encoding="utf-8") as lines:
-        for number, text in enumerate([*gold, *others]):
-            cut = [text[start:end] for start, end in embedder.passages(text)]
-            embedder.vectors.fill(cut, _Plain(embedder))
+        for number, (text, cut) in enumerate(zip(texts, cuts, strict=True)):
             count = len(tokenizer(text, add_special_tokens=False)["input_ids"])
             lines.write(json.dumps({"gold": number < len(gold), "passages": cut, "tokens": count}) + "\n")
-            if number % 1000 == 999:
-                step(f"{number + 1} of {len(gold) + len(others)} paragraphs embedded")
     asked = [{"question": q.question, "gold": [p.document for p in q.gold]} for q in questions]
     (place / "questions.json").write_text(json.dumps(asked), encoding="utf-8")
     (place / "dimension.json").write_text(json.dumps(embedder.dimension))
