@@ -15,6 +15,7 @@ from .cli_options import (
     AdaptersOption,
     BankOption,
     CallbackOption,
+    DocumentOption,
     ExactOption,
     FormOption,
     ModelOption,
@@ -96,6 +97,7 @@ def ask(
     threshold: ThresholdOption = None,
     callback: CallbackOption = True,
     exact: ExactOption = False,
+    document: DocumentOption = None,
     model: ModelOption = None,
     adapters: AdaptersOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -109,17 +111,19 @@ def ask(
     engine = Engine.open(bank, model=model, adapters=adapters, create=False)
     from rich.console import Console
 
-    from .recall import Step
+    from .recall import Event, Step
     from .report import answer_as_json, print_answer, print_step
 
+    progress = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Step) and not as_json:
+            print_step(progress, event)
+
+    answer = engine.ask(question, namespace, settings, listen, document_ids=document or None)
     if as_json:
-        answer = engine.ask(question, namespace, settings)
         typer.echo(json.dumps(answer_as_json(answer), ensure_ascii=False))
         return
-    progress = Console(stderr=True, highlight=False, soft_wrap=True)
-    answer = engine.ask(
-        question, namespace, settings, lambda event: print_step(progress, event) if isinstance(event, Step) else None
-    )
     print_answer(Console(highlight=False, soft_wrap=True), answer)
 
 

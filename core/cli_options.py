@@ -28,6 +28,10 @@ FormOption = Annotated[
 TopKOption = Annotated[int | None, typer.Option(help="Chunks that the gate may open at a time.")]
 ThresholdOption = Annotated[float | None, typer.Option(help="P(open) above which the gate opens a chunk.")]
 CallbackOption = Annotated[bool, typer.Option(help="Whether passed-over chunks can be called back.")]
+DocumentOption = Annotated[
+    list[str] | None,
+    typer.Option("--document", help="Answer from this document alone, by its id; give it once for each of several."),
+]
 ExactOption = Annotated[
     bool, typer.Option("--exact", help="Scan every passage, also where the bank's index is approximate.")
 ]

@@ -9,6 +9,7 @@ from .cli_options import (
     AdaptersOption,
     BankOption,
     CallbackOption,
+    DocumentOption,
     ExactOption,
     FormOption,
     ModelOption,
@@ -34,6 +35,7 @@ def trace(
     threshold: ThresholdOption = None,
     callback: CallbackOption = True,
     exact: ExactOption = False,
+    document: DocumentOption = None,
     model: ModelOption = None,
     adapters: AdaptersOption = None,
 ) -> None:
@@ -52,7 +54,11 @@ def trace(
     engine = Engine.open(bank, model=model, adapters=adapters, create=False)
     progress = Console(stderr=True, highlight=False, soft_wrap=True)
     traced = engine.trace(
-        question, namespace, settings, lambda event: print_step(progress, event) if isinstance(event, Step) else None
+        question,
+        namespace,
+        settings,
+        lambda event: print_step(progress, event) if isinstance(event, Step) else None,
+        document_ids=document or None,
     )
     traced.write(out)
     print_answer(Console(highlight=False, soft_wrap=True), traced.answer)

@@ -204,6 +204,7 @@ class Engine:
         writer: Writer | None = None,
         *,
         chunk_ids: Collection[str] | None = None,
+        document_ids: Collection[str] | None = None,
         instructions: Instructions | None = None,
     ) -> Answer:
         """Answer a question; see :meth:`core.recall.Recall.ask`. The same input gives the same answer.
@@ -212,14 +213,19 @@ class Engine:
             writer: the application's own model in the reasoner's place. It reads source text, as :data:`OWN_MODEL`
                 says unless there are ``settings``; gate and callback are the same.
             chunk_ids: chunks that are all read, and no others, in reading order.
+            document_ids: documents whose chunks there are to open and to call back; ``None``: all of the namespace.
             instructions: what the model is told in place of the words that adapters are trained on.
 
         Raises:
             InputError: besides, the compressed form is asked of a ``writer``: slots are of the bank's own model; or the
-                namespace has no such chunk.
+                namespace has no such chunk or document; or chunks and documents are both named.
+            UnknownNamespaceError: the bank has no such namespace.
         """
         settings = settings or (RecallSettings() if writer is None else OWN_MODEL)
         wanted = None if chunk_ids is None else frozenset(chunk_ids)
+        among = self._among(namespace, document_ids)
+        if wanted is not None and among is not None:
+            raise InputError("chunk_ids and document_ids were both given: chunks that are named are all read, alone")
         if wanted is not None:
             known = {chunk.chunk_id for chunk in self.bank.index(namespace).chunks}
             if unknown := sorted(wanted - known):
@@ -235,7 +241,7 @@ class Engine:
             raise InputError("form='compressed' reads slots of the bank's model: leave it out with a model of your own")
         form = "raw" if writer is not None else self.form(settings)
         reasoner = Reasoner(writer or Generator(self.backbone), self.bank, self.embedder, settings, form, instructions)
-        keep = None if wanted is None else (lambda chunk_id, _: chunk_id in wanted)
+        keep = among if wanted is None else (lambda chunk_id, _: chunk_id in wanted)
         return Recall(self.bank, self.gate(settings), reasoner, settings).ask(question, namespace, listener, keep)
 
     def trace(
@@ -245,6 +251,8 @@ class Engine:
         settings: RecallSettings | None = None,
         listener: Listener = lambda _: None,
         writer: Writer | None = None,
+        *,
+        document_ids: Collection[str] | None = None,
     ) -> Trace:
         """Answer a question exactly as :meth:`ask` does and keep its run, to write it as a page.
 
@@ -252,7 +260,7 @@ class Engine:
             InputError, UnknownNamespaceError: see :meth:`ask`.
         """
         settings = settings or (RecallSettings() if writer is None else OWN_MODEL)
-        return record(self, question, namespace, settings, listener, writer)
+        return record(self, question, namespace, settings, listener, writer, document_ids)
 
     def retrieve(
         self,
@@ -267,18 +275,32 @@ class Engine:
             document_ids: documents whose chunks there are to open; ``None``: all of the namespace.
 
         Raises:
-            InputError: the question has no words.
+            InputError: the question has no words, or the namespace has no such document.
             UnknownNamespaceError: the bank has no such namespace.
         """
         check_question(question)
         settings = settings or RecallSettings()
         settings = replaced(settings, max_steps=settings.top_k)  # nothing is read, so reading sets no limit
-        among = None if document_ids is None else frozenset(document_ids)
-        keep = None if among is None else (lambda _, document_id: document_id in among)
-        scan = Scan(self.bank.index(namespace, keep), self.gate(settings), settings)
+        index = self.bank.index(namespace, self._among(namespace, document_ids))
+        scan = Scan(index, self.gate(settings), settings)
         opened = iter(lambda: scan.next_open(question, WorkingMemory()), None)
         ranked = sorted(opened, key=lambda pair: -pair[1])
         return [OpenedChunk(chunk, gate, self.bank.text(chunk.chunk_id)) for chunk, gate in ranked]
+
+    def _among(self, namespace: str, document_ids: Collection[str] | None) -> Callable[[str, str], bool] | None:
+        """Return whether a chunk is of the documents that are named, which the namespace must have."""
+        if document_ids is None:
+            return None
+        if isinstance(document_ids, str):
+            raise InputError(f"document_ids is one string, {document_ids!r}: put it in a list")
+        among = frozenset(document_ids)
+        if unknown := sorted(name for name in among if self.bank.document_hash(namespace, name) is None):
+            self.bank.index(namespace)  # says so where there is no such namespace
+            raise InputError(
+                f"namespace {namespace!r} has no document {', '.join(map(repr, unknown))}: name documents by the ids "
+                "that sources and bank.documents(namespace) give"
+            )
+        return lambda _, document_id: document_id in among
 
     def form(self, settings: RecallSettings) -> Form:
         """Return the form of recall that ``settings`` lead to with this model and this bank.

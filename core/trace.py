@@ -1,6 +1,6 @@
 """Keeps what one question's run went through, and writes it as a page: see :meth:`Trace.write`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,10 +97,11 @@ def record(
     settings: RecallSettings,
     listener: Listener,
     writer: Writer | None,
+    document_ids: Collection[str] | None,
 ) -> Trace:
     """Answer a question and keep its run; see :meth:`core.engine.Engine.trace`."""
     recorder = Recorder(listener)
-    answer = engine.ask(question, namespace, settings, recorder, writer)
+    answer = engine.ask(question, namespace, settings, recorder, writer, document_ids=document_ids)
     by_similarity = isinstance(engine.gate(settings), SimilarityGate)
     return Trace(
         question,

@@ -80,6 +80,9 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
     embedder: str | None = None
     compression: core.CompressionSettings | None = None
     settings: core.RecallSettings | None = None
+    document_ids: Collection[str] | None = None
+    """Documents to answer from; ``None``: all of the namespace. A copy with others costs nothing:
+    ``memory.model_copy(update={"document_ids": ["report.pdf"]})``."""
     llm: BaseChatModel | None = None
     """The application's own chat model as the reasoner: it reads the source text of the chunks that the gate
     opens. Gate, callback and sources are the same. ``None``: the bank's own model reads."""
@@ -286,6 +289,7 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
             adapters=self.adapters,
             embedder=self.embedder,
             settings=self.settings,
+            document_ids=self.document_ids,
             k=k,
             score_threshold=score_threshold,
             handle=self.handle,
@@ -386,7 +390,7 @@ class CompressedMemory(RunnableSerializable[str | Question, Recollection]):
                 self.llm, lambda text: len(engine.backbone.encode(text)), child, streaming=streaming
             )
         with steps:
-            answer = engine.ask(question, namespace, self.settings, listen, writer)
+            answer = engine.ask(question, namespace, self.settings, listen, writer, document_ids=self.document_ids)
         read, written = answer.usage.tokens_read + answer.usage.slots_read, answer.usage.tokens_written
         return Recollection(
             question=question,

@@ -1,5 +1,6 @@
 """The gate as a LangChain retriever: the chunks that it opens for a question, unread by any model."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
@@ -32,6 +33,8 @@ class CompressedMemoryRetriever(BaseRetriever):
     """Most documents; ``None``: as the settings' ``top_k`` says."""
     score_threshold: float | None = None
     """P(open) that a document must be above, from 0 to 1; ``None``: the settings' ``threshold``."""
+    document_ids: Collection[str] | None = None
+    """Documents whose chunks there are to find; ``None``: all of the namespace."""
     model: str | None = None
     adapters: str | None = None
     embedder: str | None = None
@@ -46,10 +49,12 @@ class CompressedMemoryRetriever(BaseRetriever):
         k: int | None = None,
         score_threshold: float | None = None,
         namespace: str | None = None,
+        document_ids: Collection[str] | None = None,
     ) -> list[Document]:
         whose = check_namespace(self.namespace if namespace is None else namespace)
         engine = self._opened()
-        found = engine.retrieve(query, whose, self._chosen(k, score_threshold))
+        among = self.document_ids if document_ids is None else document_ids
+        found = engine.retrieve(query, whose, self._chosen(k, score_threshold), among)
         return [opened(engine, whose, chunk) for chunk in found]
 
     async def _aget_relevant_documents(
@@ -60,10 +65,16 @@ class CompressedMemoryRetriever(BaseRetriever):
         k: int | None = None,
         score_threshold: float | None = None,
         namespace: str | None = None,
+        document_ids: Collection[str] | None = None,
     ) -> list[Document]:
         def work() -> list[Document]:
             return self._get_relevant_documents(
-                query, run_manager=run_manager.get_sync(), k=k, score_threshold=score_threshold, namespace=namespace
+                query,
+                run_manager=run_manager.get_sync(),
+                k=k,
+                score_threshold=score_threshold,
+                namespace=namespace,
+                document_ids=document_ids,
             )
 
         return await run_in_executor(None, work)

@@ -6,7 +6,22 @@ from typing import Any
 from llama_index.core.vector_stores.types import FilterCondition, MetadataFilter, MetadataFilters
 from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 
+import core
 from core.errors import InputError
+
+from .nodes import filterable
+
+
+def passing(engine: "core.Engine", namespace: str, filters: MetadataFilters | None) -> list[str] | None:
+    """Return the ids of the documents that pass ``filters``; ``None`` where there are none to pass.
+
+    Raises:
+        InputError: an operator cannot be applied to what a document has under its key.
+    """
+    if filters is None:
+        return None
+    records = engine.bank.records(namespace)
+    return [record.document_id for record in records if passes(filters, filterable(record))]
 
 
 def passes(filters: MetadataFilters, metadata: Mapping[str, Any]) -> bool:

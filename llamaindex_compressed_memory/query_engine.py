@@ -20,6 +20,7 @@ from core.errors import InputError
 from core.prompts import COPY
 from core.streaming import Listening
 
+from .filters import passing
 from .ingestion import compress_documents, compress_nodes, document_ids
 from .instrumentation import StageSpans, dispatcher
 from .llm import LLMWriter
@@ -54,10 +55,15 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
         settings: core.RecallSettings | None = None,
         llm: LLM | None = None,
         streaming: bool = False,
+        filters: MetadataFilters | None = None,
         callback_manager: CallbackManager | None = None,
     ) -> None:
+        """
+        Args:
+            filters: which documents there are to answer from and to retrieve; see :class:`CompressedMemoryRetriever`.
+        """
         super().__init__(callback_manager=callback_manager)
-        self._engine, self._namespace, self._settings = engine, namespace, settings
+        self._engine, self._namespace, self._settings, self._filters = engine, namespace, settings, filters
         self._llm, self._streaming = llm, streaming
         self._told: dict[str, BasePromptTemplate] = {}
 
@@ -72,6 +78,7 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
         settings: core.RecallSettings | None = None,
         llm: LLM | None = None,
         streaming: bool = False,
+        filters: MetadataFilters | None = None,
         callback_manager: CallbackManager | None = None,
     ) -> Self:
         """Return an engine over the bank in a directory, whichever package wrote it.
@@ -86,6 +93,7 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
             settings=settings,
             llm=llm,
             streaming=streaming,
+            filters=filters,
             callback_manager=callback_manager,
         )
 
@@ -103,6 +111,7 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
         settings: core.RecallSettings | None = None,
         llm: LLM | None = None,
         streaming: bool = False,
+        filters: MetadataFilters | None = None,
         callback_manager: CallbackManager | None = None,
     ) -> Self:
         """Return an engine that holds ``documents``, beside what the bank holds already.
@@ -138,6 +147,7 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
             settings=settings,
             llm=llm,
             streaming=streaming,
+            filters=filters,
             callback_manager=callback_manager,
         )
 
@@ -202,12 +212,16 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
     def as_retriever(
         self, *, similarity_top_k: int | None = None, filters: MetadataFilters | None = None
     ) -> CompressedMemoryRetriever:
-        """Return the retriever over the same namespace; see :class:`CompressedMemoryRetriever`."""
+        """Return the retriever over the same namespace; see :class:`CompressedMemoryRetriever`.
+
+        Args:
+            filters: in the place of this engine's.
+        """
         return CompressedMemoryRetriever(
             self._engine,
             namespace=self._namespace,
             similarity_top_k=similarity_top_k,
-            filters=filters,
+            filters=self._filters if filters is None else filters,
             settings=self._settings,
             callback_manager=self.callback_manager,
         )
@@ -290,6 +304,8 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
 
         writer = LLMWriter(self._llm, lambda text: len(self._engine.backbone.encode(text))) if self._llm else None
         told = core.Instructions(**{name: prompt.format() for name, prompt in self._told.items()})
+        # Chunks that are named were found under these filters, or are wanted in spite of them.
+        among = passing(self._engine, self._namespace, self._filters) if chunk_ids is None else None
         with spans:
             return self._engine.ask(
                 asked.query_str,
@@ -298,6 +314,7 @@ class CompressedMemoryQueryEngine(BaseQueryEngine):
                 listen,
                 writer,
                 chunk_ids=chunk_ids,
+                document_ids=among,
                 instructions=told,
             )
 

@@ -11,9 +11,9 @@ from llama_index.core.vector_stores.types import MetadataFilters
 import core
 from core.settings import replaced
 
-from .filters import passes
+from .filters import passing
 from .instrumentation import GateEvent, dispatcher
-from .nodes import filterable, source_node
+from .nodes import source_node
 
 
 class CompressedMemoryRetriever(BaseRetriever):
@@ -57,7 +57,12 @@ class CompressedMemoryRetriever(BaseRetriever):
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         start = time.perf_counter()
-        opened = self._engine.retrieve(query_bundle.query_str, self._namespace, self._settings, self._among())
+        opened = self._engine.retrieve(
+            query_bundle.query_str,
+            self._namespace,
+            self._settings,
+            passing(self._engine, self._namespace, self._filters),
+        )
         dispatcher.event(GateEvent(seconds=time.perf_counter() - start, found=len(opened)))
         return [
             source_node(
@@ -74,9 +79,3 @@ class CompressedMemoryRetriever(BaseRetriever):
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._retrieve, query_bundle)
-
-    def _among(self) -> list[str] | None:
-        if self._filters is None:
-            return None
-        records = self._engine.bank.records(self._namespace)
-        return [record.document_id for record in records if passes(self._filters, filterable(record))]

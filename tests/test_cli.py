@@ -127,6 +127,20 @@ def test_trace_answers_as_ask_does_and_writes_a_page(cli, bank: Path, tmp_path: 
     assert [entry.name for entry in tmp_path.iterdir()] == ["page.html"]
 
 
+def test_asked_of_documents_it_answers_from_them_alone(cli, bank: Path, tmp_path: Path) -> None:
+    question, only = "What does assert do when __debug__ is false?", ("--document", "loops/while.txt")
+    every = ("--bank", bank, "--threshold", "0")
+    said = json.loads(cli("ask", question, *every, *only, "--document", "loops/break.md", "--json").out)
+    assert {step["chunk_id"] for step in said["steps"]}
+    assert {source["document_id"] for source in said["sources"]} <= {"loops/while.txt", "loops/break.md"}
+    page = tmp_path / "page.html"
+    assert cli("trace", question, *every, *only, "--out", page).code == 0
+    text = page.read_text("utf-8")
+    assert "loops/while.txt" in text
+    assert "assert.txt" not in text
+    assert_refused(cli("ask", question, *every, "--document", "while.txt"), "no document 'while.txt'")
+
+
 def test_ingesting_again_encodes_nothing(cli, bank: Path, folder: Path) -> None:
     ran = cli("ingest", folder, "--bank", bank)
     assert ran.code == 0

@@ -303,6 +303,29 @@ def test_asked_of_chunks_it_reads_them_all_and_no_others(reference_engine: Engin
         reference_engine.ask(QUESTION, chunk_ids=["elsewhere"])
 
 
+def test_asked_of_documents_it_opens_and_calls_back_no_others(reference_engine: Engine) -> None:
+    everything = RecallSettings(threshold=0.0, top_k=20, max_steps=20, callback_threshold=0.0)
+    names = ("exceptions", "pass")
+    answer = reference_engine.ask(QUESTION, settings=everything, writer=OwnModel(), document_ids=names)
+    chunks = [c.chunk_id for c in reference_engine.bank.index("default").chunks if c.document_id in names]
+    assert {step.chunk.chunk_id for step in answer.steps} == set(chunks)
+    found = reference_engine.retrieve(QUESTION, settings=everything, document_ids=["pass"])
+    assert {one.chunk.document_id for one in found} == {"pass"}
+    assert reference_engine.ask(QUESTION, writer=OwnModel(), document_ids=[]).text == NOTHING_FOUND
+
+
+def test_documents_that_are_not_there_are_named(reference_engine: Engine) -> None:
+    for ask in (reference_engine.ask, reference_engine.retrieve, reference_engine.trace):
+        with pytest.raises(InputError, match="namespace 'default' has no document 'none', 'passs': name"):
+            ask(QUESTION, document_ids=["passs", "pass", "none"])
+        with pytest.raises(InputError, match="one string, 'pass'"):
+            ask(QUESTION, document_ids="pass")
+        with pytest.raises(UnknownNamespaceError, match="no namespace 'bob'"):
+            ask(QUESTION, "bob", document_ids=["pass"])
+    with pytest.raises(InputError, match="both given"):
+        reference_engine.ask(QUESTION, chunk_ids=[], document_ids=["pass"])
+
+
 def test_stages_are_announced_and_their_counts_add_up(reference_engine: Engine) -> None:
     events: list[Event] = []
     usage = reference_engine.ask(QUESTION, listener=events.append, writer=OwnModel()).usage

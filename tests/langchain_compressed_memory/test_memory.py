@@ -211,3 +211,16 @@ def test_bank_path_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("not a bank")
     with pytest.raises(BankError, match="is a file"):
         CompressedMemory(bank=tmp_path / "file", namespace="default").invoke(QUESTION)
+
+
+def test_a_memory_of_some_documents_answers_and_finds_in_them_alone(memory):
+    some = memory.model_copy(update={"document_ids": ["del", "power"]})
+    assert {d.metadata["document_id"] for d in some.invoke(QUESTION)["sources"]} <= {"del", "power"}
+    retriever = some.as_retriever(k=2, score_threshold=0.0)
+    assert {d.metadata["document_id"] for d in retriever.invoke(QUESTION)} <= {"del", "power"}
+    assert {d.metadata["document_id"] for d in retriever.invoke(QUESTION, document_ids=["assert"])} == {"assert"}
+    assert {d.metadata["document_id"] for d in asyncio.run(retriever.ainvoke(QUESTION, document_ids=["del"]))} == {
+        "del"
+    }
+    with pytest.raises(InputError, match="no document 'else'"):
+        memory.model_copy(update={"document_ids": ["else"]}).invoke(QUESTION)

@@ -75,6 +75,27 @@ def test_filters_narrow_before_the_gate_looks(tagged):
     assert documents(tagged, only({"key": "lines", "value": 1, "operator": ">="}), k=1) <= {"del", "power"}
 
 
+def test_an_engine_with_filters_answers_from_what_passes_them(tagged):
+    settings = RecallSettings(threshold=0, top_k=3, max_steps=2, raw_passages=1, update_tokens=32, answer_tokens=8)
+    wanted = only({"key": "lines", "value": 1, "operator": ">="})
+    narrow = CompressedMemoryQueryEngine(tagged._engine, namespace="tagged", settings=settings, filters=wanted)
+    seen = []
+    ask = narrow._engine.ask
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(narrow._engine, "ask", lambda *a, **k: seen.append(ask(*a, **k)) or seen[-1])
+        response = narrow.query(QUESTION)
+    assert {step.chunk.document_id for step in seen[0].steps} <= {"del", "power"}
+    assert seen[0].steps
+    assert {n.node.metadata["document_id"] for n in response.source_nodes} <= {"del", "power"}
+    assert documents(narrow, None) <= {"del", "power"}
+    assert documents(narrow, only({"key": "document_id", "value": "assert"})) == {"assert"}
+    # Nodes that are handed over are read, whatever the engine's own filters say.
+    nodes = tagged.as_retriever(similarity_top_k=1).retrieve(QUESTION)
+    assert nodes[0].node.metadata["document_id"] == "assert"
+    response = narrow.synthesize(QueryBundle(QUESTION), nodes)
+    assert {n.node.metadata["document_id"] for n in response.source_nodes} <= {"assert"}
+
+
 def test_filters_are_the_frameworks_own(tagged):
     tag = {"key": "tags", "value": "names", "operator": "contains"}
     is_assert = {"key": "ref_doc_id", "value": "assert"}
