@@ -36,6 +36,8 @@ class Plan:
     seed: int = 0
     shared: bool = False
     gap: int | None = None
+    absent: bool = False
+    """Whether the gold documents are left out."""
 
     @property
     def keys(self) -> set[tuple[str, str, int, str]]:
@@ -90,7 +92,8 @@ class Comparison:
             ]
             if not missing or self._late():
                 continue
-            haystack = own_haystack(question, task.pool, documents, seed=self._plan.seed, gap=self._plan.gap)
+            plan = self._plan
+            haystack = own_haystack(question, task.pool, documents, seed=plan.seed, gap=plan.gap, absent=plan.absent)
             tokens = len(self._backbone.encode(haystack.text))
             for name in missing:
                 if self._late():
@@ -152,7 +155,7 @@ class _Cell:
             scores=score_question(outcome.prediction, question),
             cited=len(outcome.cited),
             source_precision=source_precision(outcome.cited, supporting, extents),
-            gold_read=None if outcome.read is None else gold_read(outcome.read, supporting),
+            gold_read=None if outcome.read is None or not supporting else gold_read(outcome.read, supporting),
             taking_in=taken,
             asking=outcome.cost,
             start_bytes=memory.start_bytes,

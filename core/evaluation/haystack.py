@@ -85,10 +85,13 @@ def usable(question: Question, documents: int) -> bool:
     return bool(question.gold) and len(_own(question)) <= documents
 
 
-def own_haystack(question: Question, pool: Pool, documents: int, *, seed: int = 0, gap: int | None = None) -> Haystack:
+def own_haystack(
+    question: Question, pool: Pool, documents: int, *, seed: int = 0, gap: int | None = None, absent: bool = False
+) -> Haystack:
     """Hide the paragraphs of ``question`` among ``documents`` in all.
 
     Args:
+        absent: leaves the gold documents out, with more distractors in their place: nothing says the answer.
         gap: puts the gold documents in the reverse order of reasoning, at least so many others between two of them.
 
     Raises:
@@ -99,7 +102,7 @@ def own_haystack(question: Question, pool: Pool, documents: int, *, seed: int = 
             f"question {question.id!r} has {len(_own(question))} paragraphs, {len(question.gold)} of them gold: it "
             f"cannot be asked of {documents} documents"
         )
-    own = _own(question)
+    own = [paragraph for paragraph in _own(question) if not (absent and paragraph.support)]
     others = pool.drawn(documents - len(own), own, question.gold, seed, question.id, "distractors")
     random = generator(seed, question.id, documents, "order")
     if gap is not None and question.ordered:

@@ -17,6 +17,11 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _CLOSED = frozenset({"yes", "no", "noanswer"})
 """Answers of which a part is worth nothing (the scorer of HotpotQA)."""
+_NO_ANSWERS = frozenset({"", "none", "nothing", "unknown", "noanswer", "na", "unanswerable"})
+_NO_ANSWER = re.compile(
+    r"\b(no answer|no information|dont know|do not know|cannot (be )?(answer|determin)|(is|are|was|were) not "
+    r"(mentioned|stated|given|provided|specified|found)|does not (mention|state|say|provide|specify)|unanswerable)"
+)
 HELD_SHARE = 0.5
 """A cited span holds a sentence if it covers this share of its characters: sentences are not cut alike everywhere."""
 
@@ -48,6 +53,12 @@ def score_question(prediction: str, question: Question) -> AnswerScores:
     joined = " ".join(question.answers)
     held = [sub_exact_match(prediction, answer) for answer in question.answers]
     return AnswerScores(exact_match(prediction, joined), f1(prediction, joined), sum(held) / len(held))
+
+
+def declines(prediction: str) -> bool:
+    """Return whether ``prediction`` is empty, or says that there is no answer."""
+    plain = normalized(prediction)
+    return plain in _NO_ANSWERS or bool(_NO_ANSWER.search(plain))
 
 
 def normalized(text: str) -> str:

@@ -26,6 +26,7 @@ class RunSettings(BaseModel):
     questions: tuple[int, int] | None
     """First and number, where they shape what is asked: of a shared haystack."""
     gap: int | None
+    absent: bool = False
     model: str
     weights: str
     """Fingerprint of the base model and each adapter."""

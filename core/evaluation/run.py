@@ -40,6 +40,7 @@ class Request:
     seed: int
     shared: bool
     gap: int | None
+    absent: bool
     model: str | None
     adapters: str
     embedder: str | None
@@ -56,15 +57,18 @@ def run(request: Request, deadline: float | None = None) -> int:
     Raises:
         InputError: a value, a file or a system is no good, or the folder holds a run of other settings.
     """
-    if request.shared and request.gap is not None:
-        raise InputError("--gap places the evidence of one question: leave out --shared-haystack")
+    if request.shared and (request.gap is not None or request.absent):
+        option = "--absent leaves out" if request.absent else "--gap places"
+        raise InputError(f"{option} the evidence of one question: leave out --shared-haystack")
+    if request.gap is not None and request.absent:
+        raise InputError("--gap places the evidence and --absent leaves it out: give one of them")
     tasks = _tasks(request)
     backbone = _backbone(request.model or DEFAULT_MODEL, request.adapters)
     embedder = Embedder(request.embedder or DEFAULT_EMBEDDER)
     systems = {name: system_named(name, backbone, embedder, request.adapters) for name in request.systems}
     settings = _settings(request, backbone, embedder)
     records = Records(request.out, settings)
-    plan = Plan(tasks, request.documents, systems, request.seed, request.shared, request.gap)
+    plan = Plan(tasks, request.documents, systems, request.seed, request.shared, request.gap, request.absent)
     _warm_up(backbone, embedder)
     code, finished = 0, False
     try:
@@ -95,7 +99,9 @@ def _check_sizes(request: Request, task: Task) -> None:
         if request.shared:
             shared_haystack(task.questions, task.pool, documents, seed=request.seed)
         else:
-            own_haystack(task.questions[0], task.pool, documents, seed=request.seed, gap=request.gap)
+            own_haystack(
+                task.questions[0], task.pool, documents, seed=request.seed, gap=request.gap, absent=request.absent
+            )
 
 
 def _tasks(request: Request) -> tuple[Task, ...]:
@@ -125,6 +131,7 @@ def _settings(request: Request, backbone: Backbone, embedder: Embedder) -> RunSe
         shared_haystack=request.shared,
         questions=(request.offset, request.questions) if request.shared else None,
         gap=request.gap,
+        absent=request.absent,
         model=backbone.name,
         weights=" ".join(backbone.fingerprint(role) for role in ROLES),
         embedder=embedder.name,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .metrics import declines
 from .records import Record
 
 RESAMPLES = 10_000
@@ -35,6 +36,8 @@ class Cell:
     exact_match: Interval
     f1: Interval
     sub_exact_match: Interval
+    declined: Interval
+    """Share of questions with no answer, or one that says that there is none."""
     source_precision: Interval | None
     """Over the questions with citations."""
     gold_read: Interval | None
@@ -88,6 +91,7 @@ def _cell(records: Sequence[Record]) -> Cell:
         exact_match=bootstrap([r.scores.exact_match for r in records]),
         f1=bootstrap([r.scores.f1 for r in records]),
         sub_exact_match=bootstrap([r.scores.sub_exact_match for r in records]),
+        declined=bootstrap([float(declines(r.prediction)) for r in records]),
         source_precision=bootstrap(precisions) if precisions else None,
         gold_read=bootstrap(shown) if shown else None,
         taking_in_seconds=bootstrap([r.taking_in.total_seconds for r in records]),

@@ -35,12 +35,13 @@ def _scores(cells: Sequence[Cell]) -> str:
             _percent(c.exact_match),
             _percent(c.f1),
             _percent(c.sub_exact_match),
+            _percent(c.declined),
             _percent(c.source_precision),
             _percent(c.gold_read),
         ]
         for c in cells
     ]
-    heads = ["n", "failed", "exact match", "F1", "sub-EM", "source precision", "gold read"]
+    heads = ["n", "failed", "exact match", "F1", "sub-EM", "declined", "source precision", "gold read"]
     return _table(["documents", "tokens", "system", *heads], rows)
 
 

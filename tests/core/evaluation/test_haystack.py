@@ -93,6 +93,16 @@ def test_gold_stands_elsewhere_for_each_question_and_length_and_seed(pool: Pool)
     assert len(orders) == 3
 
 
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.id)
+def test_without_its_gold_a_haystack_is_as_large_and_holds_the_same_others(pool: Pool, question: Question) -> None:
+    whole, absent = own_haystack(question, pool, 20), own_haystack(question, pool, 20, absent=True)
+    gold = {paragraph.document for paragraph in question.gold}
+    assert len(absent.documents) == len(set(texts(absent))) == 20
+    assert not gold & set(texts(absent))
+    assert set(texts(whole)) - gold < set(texts(absent))
+    assert absent.supporting == {question.id: {}}
+
+
 def test_no_gold_paragraph_and_no_namesake_is_a_distractor() -> None:
     namesake = paragraph(" mira KOSTOVA", "Another person of that name.")
     copies = [

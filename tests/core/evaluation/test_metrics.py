@@ -5,6 +5,7 @@ import pytest
 from core.chunking import Span
 from core.evaluation.metrics import (
     AnswerScores,
+    declines,
     exact_match,
     f1,
     gold_read,
@@ -80,6 +81,26 @@ def test_an_empty_output_scores_nothing(nothing: str) -> None:
 def test_a_prediction_inside_the_gold_answer_is_not_a_match(prediction: str) -> None:
     """Released scorers count containment both ways."""
     assert sub_exact_match(prediction, "Denver Broncos") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("prediction", "declined"),
+    [
+        ("", True),
+        (" The ", False),  # an article is all that it says
+        ("None.", True),
+        ("No answer", True),
+        ("I don't know.", True),
+        ("The year is not mentioned in the notes", True),
+        ("It cannot be determined from the text", True),
+        ("nothing happens", False),
+        ("Unknown Soldier", False),
+        ("no", False),
+        ("1976", False),
+    ],
+)
+def test_an_answer_declines_by_being_empty_or_by_saying_so(prediction: str, declined: bool) -> None:
+    assert declines(prediction) is declined
 
 
 def test_sources_count_when_they_hold_most_of_a_supporting_sentence() -> None:

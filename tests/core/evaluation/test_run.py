@@ -72,12 +72,27 @@ def test_one_haystack_is_shared_and_the_time_limit_ends_in_good_order(files, tmp
     assert (cell["questions"], cell["documents"]) == (2, 6)
 
 
+def test_with_the_gold_left_out_what_is_declined_is_reported(files, tmp_path: Path, capsys) -> None:
+    absent = command(files, tmp_path, "--documents", 6, "--systems", "bm25:passages=2", QUICK, "--questions", 2)
+    assert main([*absent, "--absent"]) == 0
+    assert "declined" in capsys.readouterr().out
+    whole = json.loads((tmp_path / "results.json").read_text())
+    assert [cell["gold_read"] for cell in whole["cells"]] == [None, None]
+    for cell in whole["cells"]:
+        empty = [q["prediction"] == "" for q in whole["questions"] if q["system"] == cell["system"]]
+        assert cell["declined"]["mean"] >= sum(empty) / 2
+    assert main(absent) == 2
+    assert "absent True, now False" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
         (["--documents", "400"], "the pool has"),
         (["--systems", "oracle"], "there is no system 'oracle'"),
         (["--shared-haystack", "--gap", "2"], "leave out --shared-haystack"),
+        (["--shared-haystack", "--absent"], "leave out --shared-haystack"),
+        (["--gap", "2", "--absent"], "give one of them"),
         (["--offset", "7"], "with --offset 7"),
         (["--pool", "/nowhere.jsonl"], "/nowhere.jsonl is no file"),
         (["--data", "/nowhere.jsonl"], "/nowhere.jsonl is no file"),
