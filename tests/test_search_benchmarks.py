@@ -85,6 +85,16 @@ def test_a_copy_is_near_its_original_and_cut_where_that_was(tmp_path: Path, defa
     assert np.array_equal(embedder.embed(cut), embedder.embed(cut))
 
 
+def test_a_paragraph_of_several_chunks_is_not_copied(tmp_path: Path) -> None:
+    long = '{"gold": false, "passages": ["one", "two"], "tokens": 1020}\n'
+    short = '{"gold": false, "passages": ["three"], "tokens": 10}\n'
+    (tmp_path / "material").write_text(long + short)
+    assert [d.document_id for d in documents(tmp_path / "material", 1050)] == ["0.0", "0.1", "1.1", "2.1"]
+    (tmp_path / "material").write_text(long)
+    with pytest.raises(InputError, match="no paragraph can be copied to fill 1050 tokens up"):
+        list(documents(tmp_path / "material", 1050))
+
+
 def test_storage_counts_every_byte_once() -> None:
     model = backbone()
     bf16, int8 = storage.measure(model, DEFAULT_EMBEDDER, LONG, tokens=9000, ratios=[4], slots=["bf16", "int8"])

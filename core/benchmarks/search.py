@@ -46,6 +46,7 @@ NOISE = 0.3
 _MARK = re.compile(r"\[#\d+\.\d+\] ")
 _MARK_TOKENS = 8
 _COMMIT_CHUNKS = 512
+_CHUNK_TOKENS = CompressionSettings().chunk_tokens
 _REACHES = (4, 32)
 _CANDIDATES = RecallSettings().candidates
 
@@ -216,20 +217,24 @@ class _Piece:
 
 def _pieces(material: Path, tokens: int) -> Iterator[_Piece]:
     """Yield the material once, and then copies of what is not gold, until there are ``tokens``."""
-    read, turn = 0, 0
-    while True:
+    read, turn, before = 0, 0, -1
+    while read > before:
+        before = read
         with material.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines):
                 held = json.loads(line)
-                if turn and held["gold"]:
+                count = held["tokens"] + (_MARK_TOKENS * len(held["passages"]) if turn else 0)
+                # A copy that is cut into chunks would be cut inside a passage, which has no recorded vector.
+                if turn and (held["gold"] or count > _CHUNK_TOKENS):
                     continue
                 if read >= tokens:
                     return
                 mark = f"[#{turn}.{number}] " if turn else ""
-                count = held["tokens"] + (_MARK_TOKENS * len(held["passages"]) if turn else 0)
                 read += count
                 yield _Piece(f"{turn}.{number}", [mark + passage for passage in held["passages"]], count)
         turn += 1
+    if read < tokens:
+        raise InputError(f"no paragraph can be copied to fill {tokens} tokens up: give a --pool with shorter ones")
 
 
 def documents(material: Path, tokens: int) -> Iterator[Document]:
