@@ -185,6 +185,19 @@ class Backbone:
 
         ``user`` is tokenized as data, so that a document cannot end the turn it is shown in.
         """
+        _, after = self._chat_shell(system)
+        with self._lock:
+            tail = self.tokenizer(after + prefill, add_special_tokens=False)["input_ids"]
+        return [*self.encode_chat_head(system), *self.encode(user), *tail]
+
+    def encode_chat_head(self, system: str) -> list[int]:
+        """Tokenize what :meth:`encode_chat` begins with, whatever the user says."""
+        before, _ = self._chat_shell(system)
+        with self._lock:
+            ids: list[int] = self.tokenizer(before, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _chat_shell(self, system: str) -> tuple[str, str]:
         mark = "\u241acontent\u241a"
         if self.tokenizer.chat_template:
             messages = [{"role": "system", "content": system}, {"role": "user", "content": mark}]
@@ -192,9 +205,7 @@ class Backbone:
         else:
             shell = f"{system}\n\n{mark}\n\n"
         before, after = shell.split(mark)
-        with self._lock:
-            head, tail = (self.tokenizer(t, add_special_tokens=False)["input_ids"] for t in (before, after + prefill))
-        return [*head, *self.encode(user), *tail]
+        return before, after
 
     # ---- passes ----
 

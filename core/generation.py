@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .backbone import Backbone, Role
 from .errors import InputError
-from .kv_cache import Prefix, Slots, empty_prefix, open_slots, shortened
+from .kv_cache import Prefix, Slots, empty_prefix, expand_prefix, open_slots, shortened
 
 _DRAFT_TOKENS = 8
 """Tokens that are guessed ahead; more cost more to check on a CPU, and few guesses hold so long."""
@@ -75,6 +75,7 @@ class Generator:
         """
         self.backbone = backbone
         self.role: Role | None = role
+        self._heads: dict[str, Prefix] = {}
         ends = backbone.causal_lm.generation_config.eos_token_id
         listed = ends if isinstance(ends, list) else [ends]
         self._ends = {e for e in (*listed, backbone.tokenizer.eos_token_id) if e is not None}
@@ -112,7 +113,10 @@ class Generator:
         with torch.no_grad(), backbone.using(self.role):
             prefix = self._open(prompts)
             self._check_room(prompts, read, prefix)
-            ids, mask, positions = left_padded(read, prefix)
+            head = self._head(prompts)
+            if head is not None:
+                prefix = expand_prefix(head, len(prompts))
+            ids, mask, positions = left_padded([ids[0 if head is None else head.slots :] for ids in read], prefix)
             written: list[list[int]] = [[] for _ in prompts]
             scored: list[list[float]] = [[] for _ in prompts]
             done, complete, shown = [False] * len(prompts), [False] * len(prompts), len(prompts[0].prefill)
@@ -149,6 +153,21 @@ class Generator:
             Reply(self._text(p, w), tuple(w), c, len(r), sum(len(s) for s in p.slots), log_probs=tuple(f))
             for p, w, c, r, f in zip(prompts, written, complete, read, scored, strict=True)
         ]
+
+    def _head(self, prompts: Sequence[Prompt]) -> Prefix | None:
+        """Return what all ``prompts`` begin with, read once for all that this generator writes; ``None``: nothing.
+
+        Only where reading is what costs, and where no training changes what was read. It is read by itself also the
+        first time, so that a reply never hangs on what was asked before.
+        """
+        backbone, systems = self.backbone, {prompt.system for prompt in prompts}
+        if any(p.slots for p in prompts) or len(systems) > 1 or backbone.device.type != "cpu" or backbone.trained:
+            return None
+        (system,) = systems
+        if system not in self._heads and (head := backbone.encode_chat_head(system)):
+            nothing = empty_prefix(1, backbone.device)
+            _, self._heads[system] = backbone.hidden(*left_padded([head], nothing), nothing)
+        return self._heads.get(system)
 
     def _open(self, prompts: Sequence[Prompt]) -> Prefix:
         backbone = self.backbone

@@ -97,6 +97,37 @@ def test_greedy_replies_are_what_the_plain_model_writes_token_by_token(tiny: Bac
     assert (reply.tokens_read, reply.slots_read) == (read, 0)
 
 
+# ---- what prompts begin with ----
+
+
+def test_what_prompts_begin_with_is_read_once_and_changes_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, plain = backbone(), Backbone.hidden
+    read = list[int]()
+
+    def counted(self, inputs, *args, **kwargs):
+        read.append(inputs.shape[1])
+        return plain(self, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(Backbone, "hidden", counted)
+    monkeypatch.setattr(generation, "continuation", lambda *_: [])
+    asked, head = prompts((), (), ()), len(model.encode_chat_head("Be brief."))
+    whole = [len(model.encode_chat(p.system, p.user, p.prefill)) for p in asked]
+    generator = Generator(model)
+    replies = [generator.reply(prompt) for prompt in asked]
+    assert [n for n in read if n > 1] == [head, *(n - head for n in whole)]
+    assert [reply.tokens_read for reply in replies] == whole
+    assert generator.replies(asked) == replies
+    model.add_adapter("reasoner", rank=2, alpha=4)
+    read.clear()
+    model.train_only(["reasoner"])  # whose steps would leave behind what was read before them
+    assert Generator(model).reply(asked[0]) == replies[0]  # a new adapter is the identity
+    assert max(read) == whole[0]
+    model.train_only([])
+    read.clear()
+    assert Generator(model).reply(asked[0]) == replies[0]
+    assert max(read) == max(head, whole[0] - head)
+
+
 # ---- drafts ----
 
 
@@ -130,7 +161,7 @@ def test_drafts_save_passes_and_change_no_token_of_the_default_model(
     with_drafts = len(passes)
     monkeypatch.setattr(generation, "continuation", lambda *_: [])
     assert Generator(model, None).reply(prompt) == drafted
-    assert len(drafted.token_ids) == len(passes) - with_drafts
+    assert len(drafted.token_ids) == len(passes) - with_drafts - (not with_slots)  # one pass for the head
     assert with_drafts < 0.6 * len(drafted.token_ids)
 
 
