@@ -50,13 +50,14 @@ class Embedder:
         vectors = np.asarray(encoded, dtype=np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
-    def nearest_span(self, text: str, spans: Sequence[Span], query: str) -> Span | None:
+    def nearest_span(self, text: str, spans: Sequence[Span], query: str, floor: float = -1) -> Span | None:
         """Return which of ``spans`` of ``text``, each read under its heading, is nearest to ``query``, the first of
-        equals; ``None`` where there are none."""
-        if len(spans) < 2:
+        equals; ``None`` where none has a cosine of ``floor``."""
+        if not spans or (len(spans) == 1 and floor <= -1):
             return spans[0] if spans else None
         cosines = self.embed([under_heading(text, *span) for span in spans]) @ self.embed([query])[0]
-        return spans[int(cosines.argmax())]
+        best = int(cosines.argmax())
+        return spans[best] if cosines[best] >= floor else None
 
     def nearest_passages(self, text: str, query: str, count: int, vectors: NDArray[np.float32] | None = None) -> str:
         """Return the ``count`` passages of ``text`` nearest to ``query``, in the order they stand.

@@ -24,6 +24,9 @@ from .settings import Form, RecallSettings
 from .usage import Usage
 from .working_memory import Note, WorkingMemory, find_evidence, find_quotations
 
+LIKELY = 0.57
+"""Cosine to the question from which a passage is likelier gold than not (docs/benchmarks.md, gate: the midpoint)."""
+
 
 @dataclass(frozen=True)
 class Update:
@@ -68,6 +71,8 @@ class Reasoner:
         From slots a model tells that something helps and what it is about, and seldom to the letter: there it is the
         sentence nearest to the question and the line. (Of 24 SQuAD questions with their paragraph open the gold
         sentence was found so for 17 of the 20 that the reader noted anything for, by words for 9.)
+        Where it tells nothing, the sentence nearest to the question is noted if by its embedding alone it is likelier
+        than not to be evidence (``likely_notes``).
         """
         text = self._bank.text(chunk.chunk_id)
         raw = self._form == "raw"
@@ -84,6 +89,9 @@ class Reasoner:
         usage.count(reply)
         parsed = parse_update(reply.text)
         found = dict.fromkeys(evidence for line in parsed.notes if (evidence := self._evidence(line, question, text)))
+        if not raw and not found and self._settings.likely_notes:
+            near = self._embedder.nearest_span(text, sentences(text), question, LIKELY)
+            found = dict.fromkeys([near] if near else [])
         written = tuple(self._note(chunk, text, evidence, gate) for evidence in found)
         return Update(memory.updated(written, self._fits), written, parsed.recall)
 

@@ -106,7 +106,10 @@ class Reinforce(Stage[Piece]):
         others = (p for question in (*material.train, *material.held_out) for p in question.paragraphs)
         self._pool = Pool((*material.pool, *others))
         recall = RecallSettings(
-            max_steps=settings.max_steps, update_tokens=settings.update_tokens, answer_tokens=settings.answer_tokens
+            max_steps=settings.max_steps,
+            update_tokens=settings.update_tokens,
+            answer_tokens=settings.answer_tokens,
+            likely_notes=False,  # what is rewarded is what the reasoner wrote
         )
         self._rollouts = Rollouts(
             backbone,

@@ -42,6 +42,7 @@ class OurOptions(_Options):
     threshold: float | None = None
     max_steps: int | None = None
     raw_passages: int | Literal["all"] | None = None
+    likely_notes: bool | None = None
     update_tokens: int | None = None
     answer_tokens: int | None = None
 
