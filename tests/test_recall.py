@@ -18,7 +18,7 @@ from core.ingest import Document
 from core.prompts import NOTHING_FOUND
 from core.reasoner import Reasoner
 from core.recall import Answer, Began, Ended, Event, Opened, Recall, Step, Written
-from core.settings import CompressionSettings, RecallSettings, replaced
+from core.settings import CompressionSettings, Form, RecallSettings, replaced
 
 # The reference says in the section on "break" which clause still runs; what that clause does stands
 # in the section on "try", which comes first and is not near the question.
@@ -367,3 +367,29 @@ def test_what_slots_say_about_is_looked_up_in_the_text_and_what_text_says_is_cop
     assert "null operation" in " ".join(compressed.quote.split())
     assert compressed.quote in engine.bank.text(compressed.chunk_id)
     assert answers[1].memory.notes == ()
+
+
+def test_of_slots_that_tell_nothing_a_likely_sentence_is_noted(reference_engine: Engine) -> None:
+    class Silent(Generator):
+        def reply(self, prompt: Prompt, on_text: Callable[[str], None] | None = None) -> Reply:
+            if prompt.prefill == "<answer>":
+                return Reply("<answer>nothing</answer>", (1,), True, 1, 0)
+            return Reply("<update>none</update>", (1,), True, 1, 0)
+
+    engine, everything = reference_engine, RecallSettings(threshold=0, top_k=20, max_steps=20)
+
+    def notes(question: str, form: Form, settings: RecallSettings = everything) -> list[str]:
+        reasoner = Reasoner(Silent(engine.backbone), engine.bank, engine.embedder, settings, form)
+        gate = SimilarityGate(engine.embedder, settings.candidates)
+        answer = Recall(engine.bank, gate, reasoner, settings).ask(question, "default")
+        for note in answer.memory.notes:
+            assert note.quote in engine.bank.text(note.chunk_id)
+        return [note.text for note in answer.memory.notes]
+
+    near = "What happens when a pass statement is executed?"
+    noted = notes(near, "compressed")
+    assert any("nothing happens" in note for note in noted)
+    assert len(noted) < 6  # of twenty chunks: what is not likely is left out
+    assert notes("Who painted the ceiling of the chapel in Rome?", "compressed") == []
+    assert notes(near, "compressed", replaced(everything, likely_notes=False)) == []
+    assert notes(near, "raw") == []  # whoever reads the text itself is believed
