@@ -196,6 +196,11 @@ def _ingest_with_progress(engine: "Engine", files: "list[SourceFile]", namespace
     return describe(add_with_progress(engine, documents(), total, namespace))
 
 
+def _tail(name: str, most: int = 20) -> str:
+    """Return the end of ``name``, where it is longer than there is room for."""
+    return name if len(name) <= most else f"…{name[1 - most :]}"
+
+
 def add_with_progress(
     engine: "Engine", documents: "Iterator[Document]", total_bytes: int, namespace: str
 ) -> "IngestReport":
@@ -218,7 +223,7 @@ def add_with_progress(
             documents,
             namespace,
             lambda p: bar.update(
-                task, completed=p.characters, document=printable(p.document_id)[-20:], tokens=p.tokens_encoded
+                task, completed=p.characters, document=_tail(printable(p.document_id)), tokens=p.tokens_encoded
             ),
         )
         bar.update(task, total=bar.tasks[0].completed)

@@ -43,6 +43,18 @@ class ScriptedGenerator(Generator):
         return Reply(text, (1,), True, 1, 0)
 
 
+class Telling(Generator):
+    """Says the same of every chunk."""
+
+    def __init__(self, backbone: Backbone, told: str) -> None:
+        super().__init__(backbone)
+        self._told = told
+
+    def reply(self, prompt: Prompt, on_text: Callable[[str], None] | None = None) -> Reply:
+        text = "<answer>nothing</answer>" if prompt.prefill == "<answer>" else f"<update>{self._told}</update>"
+        return Reply(text, (1,), True, 1, 0)
+
+
 @pytest.fixture(scope="module")
 def hops(default_backbone: Backbone, default_embedder: Embedder) -> Engine:
     engine = Engine(default_backbone, default_embedder, CompressionSettings(chunk_tokens=192))
@@ -348,19 +360,13 @@ def test_slots_are_not_for_a_model_of_ones_own(reference_engine: Engine) -> None
 
 
 def test_what_slots_say_about_is_looked_up_in_the_text_and_what_text_says_is_copied(reference_engine: Engine) -> None:
-    class Gist(Generator):
-        """Tells what it read about, in words of its own."""
-
-        def reply(self, prompt: Prompt, on_text: Callable[[str], None] | None = None) -> Reply:
-            if prompt.prefill == "<answer>":
-                return Reply("<answer>nothing</answer>", (1,), True, 1, 0)
-            return Reply("<update>Nothing at all gets done.</update>", (1,), True, 1, 0)
-
     engine, question = reference_engine, "What happens when a pass statement is executed?"
     settings = RecallSettings(top_k=1, callback=False)
     answers = []
     for form in ("compressed", "raw"):
-        reasoner = Reasoner(Gist(engine.backbone), engine.bank, engine.embedder, settings, form)
+        reasoner = Reasoner(
+            Telling(engine.backbone, "Nothing at all gets done."), engine.bank, engine.embedder, settings, form
+        )
         gate = SimilarityGate(engine.embedder, settings.candidates)
         answers.append(Recall(engine.bank, gate, reasoner, settings).ask(question, "default"))
     (compressed,) = answers[0].memory.notes
@@ -370,16 +376,10 @@ def test_what_slots_say_about_is_looked_up_in_the_text_and_what_text_says_is_cop
 
 
 def test_of_slots_that_tell_nothing_a_likely_sentence_is_noted(reference_engine: Engine) -> None:
-    class Silent(Generator):
-        def reply(self, prompt: Prompt, on_text: Callable[[str], None] | None = None) -> Reply:
-            if prompt.prefill == "<answer>":
-                return Reply("<answer>nothing</answer>", (1,), True, 1, 0)
-            return Reply("<update>none</update>", (1,), True, 1, 0)
-
     engine, everything = reference_engine, RecallSettings(threshold=0, top_k=20, max_steps=20)
 
     def notes(question: str, form: Form, settings: RecallSettings = everything) -> list[str]:
-        reasoner = Reasoner(Silent(engine.backbone), engine.bank, engine.embedder, settings, form)
+        reasoner = Reasoner(Telling(engine.backbone, "none"), engine.bank, engine.embedder, settings, form)
         gate = SimilarityGate(engine.embedder, settings.candidates)
         answer = Recall(engine.bank, gate, reasoner, settings).ask(question, "default")
         for note in answer.memory.notes:
