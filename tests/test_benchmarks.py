@@ -25,6 +25,13 @@ def test_untrained_lies_between_full_context_and_none(default_backbone):
     assert rows[0].reference == 3.40
 
 
+def test_untrained_starts_the_inserted_token_at_random_as_often_as_asked(default_backbone):
+    rows = untrained.measure(default_backbone, [text[:4000] for text in LONG[:1]], context=256, offset=40, starts=2)
+    loss = {row.form: row.loss for row in rows}
+    drawn = [loss[f"inserted, random start {seed}, ratio 4"] for seed in (0, 1)]
+    assert len({*drawn, loss["inserted, as in the paper, ratio 4"]}) == 3
+
+
 def test_untrained_averages_keys_and_values_of_a_group(default_backbone):
     windows = untrained._windows(default_backbone, LONG, 16, 40)
     whole = CompressionSettings(chunk_tokens=16, ratio=1, sink_tokens=0)

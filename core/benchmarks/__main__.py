@@ -84,6 +84,7 @@ def untrained(
     stories_count: Annotated[int, typer.Option(min=1, help="Stories to read, from the first on.")] = 50,
     offset: Annotated[int, typer.Option(min=0, help="Tokens of each story to skip.")] = 0,
     context: Annotated[list[int] | None, typer.Option(help="Tokens of context; 256 and 512 if not given.")] = None,
+    starts: Annotated[int, typer.Option(min=0, help="Random starts of the inserted token to measure as well.")] = 0,
     model: Model = DEFAULT_MODEL,
     json: Json = None,
 ) -> None:
@@ -91,14 +92,15 @@ def untrained(
     backbone = Backbone.load(model)
     contexts = context or [256, 512]
     with progress() as shown:
-        task = shown.add_task("forms", total=sum(len(untrained_benchmark.forms(c)) for c in contexts))
+        task = shown.add_task("forms", total=sum(len(untrained_benchmark.forms(c, starts)) for c in contexts))
         texts = read_texts([stories])[:stories_count]
         rows = [
             row
             for c in contexts
-            for row in untrained_benchmark.measure(backbone, texts, c, offset, lambda: shown.advance(task))
+            for row in untrained_benchmark.measure(backbone, texts, c, offset, starts, lambda: shown.advance(task))
         ]
-    settings = {"stories": stories, "stories_count": len(texts), "offset": offset, "context": contexts, "model": model}
+    settings = {"stories": stories, "stories_count": len(texts), "offset": offset, "context": contexts}
+    settings |= {"starts": starts, "model": model}
     show("untrained", settings, rows, json, where=machine(backbone.device, backbone.dtype))
 
 

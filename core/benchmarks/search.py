@@ -37,9 +37,9 @@ from ..namespace_index import built
 from ..passage_index import PassageIndex, highest
 from ..questions import Paragraph, Question
 from ..settings import DEFAULT_NAMESPACE, CompressionSettings, RecallSettings
+from ..vector_file import VectorFile
 from ..weights import DEFAULT_EMBEDDER, DEFAULT_MODEL, resolve
 from .memory import peak_bytes
-from .vector_file import VectorFile
 
 NOISE = 0.3
 """Length of what is added to the unit vector of a passage's original: their cosine is about 0.96."""

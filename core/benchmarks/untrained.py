@@ -18,6 +18,8 @@ from ..kv_cache import Prefix, Slots, empty_prefix, open_slots
 from ..settings import CompressionSettings
 
 TARGET_TOKENS = 96
+_START_DEVIATION = 0.02
+"""Of a token that starts at random: what Llama's embeddings are drawn with before training."""
 _BATCH = 10
 
 
@@ -29,6 +31,8 @@ class Form(NamedTuple):
     """``None`` keeps none of it."""
     averaged: int = 0
     """Tokens whose keys and values are averaged into one, in place of choosing the last."""
+    seed: int | None = None
+    """Draws the inserted token's start; ``None`` starts it as :class:`core.compressor.Compressor` does."""
 
 
 @dataclass(frozen=True)
@@ -63,18 +67,22 @@ REFERENCE = {
 }
 
 
-def forms(context: int) -> tuple[Form, ...]:
-    """Return the forms that the design reports for windows of so many tokens: 256 as in its table, or 512."""
+def forms(context: int, starts: int = 0) -> tuple[Form, ...]:
+    """Return the forms that the design reports for windows of so many tokens: 256 as in its table, or 512.
+
+    Args:
+        starts: how many times the paper's form at 256 is measured with its token drawn at random too. How the design
+            started the token is not recorded, and the loss hangs on it.
+    """
     whole = CompressionSettings(chunk_tokens=context, ratio=1, sink_tokens=0)
     plain = (Form("full", whole), Form("none", None))
     if context == 256:
+        inserted = CompressionSettings(chunk_tokens=context, placement="inserted", sink_tokens=0)
         return (
             *plain,
             Form("in place, sink, ratio 4", CompressionSettings(chunk_tokens=context)),
-            Form(
-                "inserted, as in the paper, ratio 4",
-                CompressionSettings(chunk_tokens=context, placement="inserted", sink_tokens=0),
-            ),
+            Form("inserted, as in the paper, ratio 4", inserted),
+            *(Form(f"inserted, random start {seed}, ratio 4", inserted, seed=seed) for seed in range(starts)),
             Form("inserted copy, sink, ratio 4", CompressionSettings(chunk_tokens=context, placement="inserted_copy")),
         )
     return (
@@ -93,6 +101,7 @@ def measure(
     texts: Sequence[str],
     context: int = 256,
     offset: int = 0,
+    starts: int = 0,
     step: Callable[[], None] = lambda: None,
 ) -> list[UntrainedRow]:
     """Measure every form on one window of each of ``texts``.
@@ -100,6 +109,7 @@ def measure(
     Args:
         context: tokens that are compressed.
         offset: tokens of each text to skip.
+        starts: see :func:`forms`.
         step: called after each form.
 
     Raises:
@@ -107,7 +117,7 @@ def measure(
     """
     windows = _windows(backbone, texts, context, offset)
     found: dict[str, float] = {}
-    for form in forms(context):
+    for form in forms(context, starts):
         found[form.name] = float(window_losses(backbone, windows, context, form).mean())
         step()
     reference_full = REFERENCE.get((context, "full"))
@@ -149,7 +159,12 @@ def _windows(backbone: Backbone, texts: Sequence[str], context: int, offset: int
 def _prefix(backbone: Backbone, context: Tensor, form: Form) -> Prefix:
     if form.settings is None:
         return empty_prefix(len(context), backbone.device)
-    slots = Compressor(backbone, form.settings).to(backbone.device).compress(context.tolist())
+    compressor = Compressor(backbone, form.settings).to(backbone.device)
+    if form.seed is not None:
+        drawn = torch.randn(backbone.hidden_size, generator=torch.Generator().manual_seed(form.seed))
+        with torch.no_grad():
+            compressor.memory_embedding.copy_(_START_DEVIATION * drawn)
+    slots = compressor.compress(context.tolist())
     if form.averaged:
         slots = [_averaged(s, form.averaged) for s in slots]
     return open_slots([[s] for s in slots], backbone.inverse_frequencies, device=backbone.device, dtype=backbone.dtype)
