@@ -11,7 +11,7 @@ from .settings import Placement
 
 DEFAULT_ADAPTERS, NO_ADAPTERS = "default", "none"
 CARD = "adapters.json"
-_SHIPPED = Path(__file__).parent / "pretrained"
+SHIPPED = Path(__file__).parent / "pretrained"
 
 
 class AdapterCard(BaseModel):
@@ -37,7 +37,7 @@ def find_adapters(adapters: str, model: str) -> Path | None:
     if adapters == NO_ADAPTERS:
         return None
     if adapters == DEFAULT_ADAPTERS:
-        shipped = _SHIPPED / model
+        shipped = SHIPPED / model
         return shipped if (shipped / CARD).is_file() else None
     folder = Path(adapters)
     if not (folder / CARD).is_file():

@@ -1,7 +1,9 @@
 """Sentence embeddings of passages and queries, through sentence-transformers."""
 
+import hashlib
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,8 @@ from .backbone import best_dtype
 from .chunking import Span, split_text
 from .errors import WeightsError
 from .headings import under_heading
+from .query_encoder import WEIGHTS, query_encoder, read_query_card
+from .similarity import UNTRAINED
 from .weights import DEFAULT_EMBEDDER, quiet_loading, resolve
 
 PASSAGE_TOKENS = 128
@@ -21,17 +25,43 @@ as near as its nearest."""
 class Embedder:
     """A sentence-transformers model that turns text into unit vectors. Safe to share between threads."""
 
-    def __init__(self, name: str = DEFAULT_EMBEDDER, *, device: str | None = None) -> None:
-        self.name = name
+    def __init__(self, name: str = DEFAULT_EMBEDDER, *, device: str | None = None, queries: Path | None = None) -> None:
+        """
+        Args:
+            queries: folder of the adapter that queries are read through (:func:`core.query_encoder.find_queries`);
+                ``None``: they are read as passages are.
+
+        Raises:
+            WeightsError: the model or the adapter cannot be had or used.
+        """
+        self.name, self.queries = name, queries
         folder = resolve(name)
         try:
             with quiet_loading():
                 self._model = SentenceTransformer(str(folder), device=device, model_kwargs={"use_safetensors": True})
-            self._model.to(best_dtype(self._model.device))
         except (OSError, ValueError) as error:
             raise WeightsError(f"embedder {name!r} at {folder} cannot be loaded: {error}") from error
+        self._reader = None if queries is None else query_encoder(self._model, queries)
+        self.odds = UNTRAINED if queries is None else read_query_card(queries).odds
+        dtype = best_dtype(self._model.device)
+        self._model.to(dtype)
+        if self._reader is not None:
+            self._reader.to(dtype)
         # A fast tokenizer may not be used by two threads at once.
         self._lock = threading.Lock()
+
+    @property
+    def fingerprint(self) -> str:
+        """The name, and 16 hex digits of the adapter that queries are read through."""
+        if self.queries is None:
+            return self.name
+        weights = (self.queries / WEIGHTS).read_bytes()
+        return f"{self.name} {hashlib.sha256(weights).hexdigest()[:16]}"
+
+    @property
+    def model(self) -> SentenceTransformer:
+        """The model that reads passages."""
+        return self._model
 
     @property
     def dimension(self) -> int:
@@ -43,10 +73,20 @@ class Embedder:
             return list(split_text(text, self._model.tokenizer, PASSAGE_TOKENS))
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return unit vectors, float32 [texts, dimension]."""
+        """Return unit vectors of passages, or of texts to be compared as they are, float32 [texts, dimension]."""
+        return self._encoded(self._model, texts)
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return unit vectors of questions with what is known so far, float32 [texts, dimension].
+
+        They are near the passages that are sought, as far as they are trained to be.
+        """
+        return self.embed(texts) if self._reader is None else self._encoded(self._reader, texts)
+
+    def _encoded(self, model: SentenceTransformer, texts: Sequence[str]) -> NDArray[np.float32]:
         # Scaled here, because in bf16 a "unit" vector is off by half a percent.
         with self._lock:
-            encoded = self._model.encode(list(texts), show_progress_bar=False, convert_to_numpy=True)
+            encoded = model.encode(list(texts), show_progress_bar=False, convert_to_numpy=True)
         vectors = np.asarray(encoded, dtype=np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
@@ -60,7 +100,7 @@ class Embedder:
         return spans[best] if cosines[best] >= floor else None
 
     def nearest_passages(self, text: str, query: str, count: int, vectors: NDArray[np.float32] | None = None) -> str:
-        """Return the ``count`` passages of ``text`` nearest to ``query``, in the order they stand.
+        """Return the ``count`` passages of ``text`` nearest to ``query``, read as one, in the order they stand.
 
         Args:
             vectors: float32 [passages, dimension], the embeddings of :meth:`passages` where they are known already.
@@ -71,5 +111,5 @@ class Embedder:
         passages = [text[start:end] for start, end in spans]
         if vectors is None or vectors.shape != (len(passages), self.dimension):
             vectors = self.embed(passages)
-        cosines = vectors @ self.embed([query])[0]
+        cosines = vectors @ self.embed_queries([query])[0]
         return "".join(passages[row] for row in sorted(np.argsort(-cosines, kind="stable")[:count]))

@@ -22,6 +22,7 @@ from .ingest import Document, Ingest, IngestReport, Progress
 from .memory_bank import Fingerprint, MemoryBank
 from .passage_index import StoredChunk
 from .prompts import Instructions
+from .query_encoder import find_queries
 from .reasoner import Reasoner
 from .recall import Answer, Listener, Recall, check_question
 from .retention import earliest
@@ -56,7 +57,9 @@ def _backbone(model: str, adapters: Path | None, placement: Placement) -> Backbo
     return backbone
 
 
-_embedder = lru_cache(maxsize=2)(Embedder)
+@lru_cache(maxsize=2)
+def _embedder(name: str, queries: Path | None) -> Embedder:
+    return Embedder(name, queries=queries)
 
 
 class Engine:
@@ -134,7 +137,7 @@ class Engine:
         compression = compression or stored_compression(bank) or CompressionSettings()
         return cls(
             _backbone(model, find_adapters(adapters, model), compression.placement),
-            _embedder(embedder or DEFAULT_EMBEDDER),
+            _embedder(embedder or DEFAULT_EMBEDDER, find_queries(adapters, embedder or DEFAULT_EMBEDDER)),
             compression,
             bank,
             adapters,

@@ -20,7 +20,7 @@ from .memory_bank import MemoryBank
 from .passage_index import PassageIndex, StoredChunk, highest
 from .prompts import gate_prompt
 from .settings import RecallSettings
-from .slot_gate import SIMILARITY_MIDPOINT, SIMILARITY_SLOPE, ProbeGate, SlotGate
+from .slot_gate import ProbeGate, SlotGate
 from .working_memory import WorkingMemory
 
 _Part = TypeVar("_Part")
@@ -50,7 +50,7 @@ def nearness(
     question alone: 0.75 over 0.52 on HotpotQA; docs/benchmarks.md, gate.)
     """
     queries = [f"{question} {line}" for line in memory.lines] or [question]
-    return index.similarities(embedder.embed(queries), candidates, exact=exact)
+    return index.similarities(embedder.embed_queries(queries), candidates, exact=exact)
 
 
 class SimilarityGate:
@@ -63,8 +63,7 @@ class SimilarityGate:
     def probabilities(self, question: str, memory: WorkingMemory, index: PassageIndex) -> NDArray[np.float32]:
         """See :class:`Gate`. A chunk that the index did not return has probability 0."""
         cosines = nearness(question, memory, index, self._embedder, self._candidates, exact=self._exact)
-        odds = 1 / (1 + np.exp(-SIMILARITY_SLOPE * (cosines - SIMILARITY_MIDPOINT)))
-        return np.where(cosines > -1, odds, 0).astype(np.float32)
+        return np.where(cosines > -1, self._embedder.odds.probabilities(cosines), 0).astype(np.float32)
 
 
 class BankGate:

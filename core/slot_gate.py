@@ -16,12 +16,7 @@ from .backbone import Backbone
 from .errors import WeightsError
 from .generation import left_padded
 from .kv_cache import Slots, gather_slots, open_slots
-
-SIMILARITY_SLOPE = 16.0
-"""Slope of a logistic regression of "holds a gold paragraph" on cosine similarity (docs/benchmarks.md, gate)."""
-SIMILARITY_MIDPOINT = 0.3
-"""Cosine at which the gate says 0.5. Four of five gold paragraphs lie above it. The regression's own
-midpoint is 0.57, where three of five are lost: the rank, not the threshold, is to keep reading short."""
+from .similarity import UNTRAINED, Odds
 
 HEAD = Path("gate", "head.safetensors")
 """Where a folder of adapters keeps what a gate has beside its adapter."""
@@ -35,12 +30,16 @@ class SlotGate(nn.Module):
     """P(open | question, memory, slots) as in LycheeMemory, section 3: slots first, then the whole prompt; the last
     token's hidden state through a linear layer and a sigmoid."""
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, start: Odds = UNTRAINED) -> None:
+        """
+        Args:
+            start: what the gate says of a cosine before it is trained.
+        """
         super().__init__()
         # Not registered as a submodule: the backbone's weights are not the gate's to move or save.
         self.__dict__["backbone"] = backbone
         self.backbone: Backbone
-        self.head = _starting_head(backbone)
+        self.head = _starting_head(backbone, start)
 
     def scores(self, prompt: str, batches: Iterable[Batch]) -> Iterator[Tensor]:
         """Yield what :meth:`forward` returns for each of ``batches``."""
@@ -75,18 +74,19 @@ class ProbeGate(nn.Module):
     chunk's slots; the last probe's hidden state goes through a linear layer and a sigmoid.
     """
 
-    def __init__(self, backbone: Backbone, probes: int = 4) -> None:
+    def __init__(self, backbone: Backbone, probes: int = 4, start: Odds = UNTRAINED) -> None:
         """
         Args:
+            start: see :class:`SlotGate`.
             probes: learned tokens, at least 1. They start as the first tokens of a plain question.
         """
         super().__init__()
         self.__dict__["backbone"] = backbone
         self.backbone: Backbone
-        self.head = _starting_head(backbone)
+        self.head = _starting_head(backbone, start)
         ids = backbone.encode(_PROBES_START)
-        start = backbone.embeddings.weight[[ids[i % len(ids)] for i in range(probes)]]
-        self.probes = nn.Parameter(start.detach().float().clone())
+        first = backbone.embeddings.weight[[ids[i % len(ids)] for i in range(probes)]]
+        self.probes = nn.Parameter(first.detach().float().clone())
 
     def scores(self, prompt: str, batches: Iterable[Batch]) -> Iterator[Tensor]:
         """Yield what :meth:`forward` returns for each of ``batches``; the prompt is read once for all."""
@@ -151,11 +151,11 @@ def load_gate(backbone: Backbone, folder: Path) -> SlotGate | ProbeGate:
     return gate
 
 
-def _starting_head(backbone: Backbone) -> nn.Linear:
+def _starting_head(backbone: Backbone, start: Odds) -> nn.Linear:
     head = nn.Linear(backbone.hidden_size + 1, 1)
     nn.init.zeros_(head.weight)
-    nn.init.constant_(head.weight[:, -1], SIMILARITY_SLOPE)
-    nn.init.constant_(head.bias, -SIMILARITY_SLOPE * SIMILARITY_MIDPOINT)
+    nn.init.constant_(head.weight[:, -1], start.slope)
+    nn.init.constant_(head.bias, -start.slope * start.midpoint)
     return head.to(backbone.device)
 
 

@@ -18,7 +18,8 @@ from core.gate import BankGate, Scan, SimilarityGate, ahead
 from core.memory_bank import DocumentRecord, EncodedChunk, Fingerprint, MemoryBank
 from core.passage_index import PassageIndex, StoredChunk
 from core.settings import CompressionSettings, RecallSettings
-from core.slot_gate import SIMILARITY_MIDPOINT, SIMILARITY_SLOPE, ProbeGate, SlotGate
+from core.similarity import UNTRAINED
+from core.slot_gate import ProbeGate, SlotGate
 from core.working_memory import Note, WorkingMemory
 
 from .tiny_models import backbone, randomize_adapter
@@ -121,7 +122,7 @@ def test_notes_change_the_scores_and_the_nearest_note_counts(embedder: Embedder,
     memory = WorkingMemory((note("Bread needs flour."), note("Anna Holm kept the lighthouse at Skagen.")))
     queries = embedder.embed([f"{QUESTION} {line}" for line in memory.lines])
     cosines = (embedder.embed(TEXTS) @ queries.T).max(axis=1)
-    expected = 1 / (1 + np.exp(-SIMILARITY_SLOPE * (cosines - SIMILARITY_MIDPOINT)))
+    expected = 1 / (1 + np.exp(-UNTRAINED.slope * (cosines - UNTRAINED.midpoint)))
     found = gate.probabilities(QUESTION, memory, index)
     # Embedded one at a time and together: in bf16 the last digits differ.
     np.testing.assert_allclose(found, expected, atol=5e-3)

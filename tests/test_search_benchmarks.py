@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from core.benchmarks import search, storage
 from core.benchmarks.search import NOISE, RecordedEmbedder, documents
-from core.benchmarks.vector_file import VectorFile
 from core.embedder import Embedder
 from core.errors import InputError
 from core.questions import Paragraph, Question
+from core.vector_file import VectorFile
 from core.weights import DEFAULT_EMBEDDER
 
 from .test_benchmarks import LONG, asked, paragraph

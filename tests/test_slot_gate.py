@@ -14,10 +14,9 @@ from core.errors import WeightsError
 from core.kv_cache import Slots
 from core.prompts import gate_prompt
 from core.settings import CompressionSettings
+from core.similarity import UNTRAINED
 from core.slot_gate import (
     HEAD,
-    SIMILARITY_MIDPOINT,
-    SIMILARITY_SLOPE,
     ProbeGate,
     SlotGate,
     load_gate,
@@ -66,7 +65,7 @@ def test_a_batch_of_chunks_scores_as_each_alone(tiny: Backbone, kind: Kind) -> N
     in_batches = gate.scores(PROMPT, [(slots[:2], COSINES[:2]), (slots[2:], COSINES[2:])])
     torch.testing.assert_close(torch.cat(list(in_batches)), together, atol=TINY, rtol=0)
     # The scores differ by more than the similarities do, so the slots were read.
-    assert (together - SIMILARITY_SLOPE * COSINES).std() > 0.1
+    assert (together - UNTRAINED.slope * COSINES).std() > 0.1
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -92,7 +91,7 @@ def test_the_question_and_the_notes_count(tiny: Backbone, kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_untrained_gate_says_what_the_similarity_says(tiny: Backbone, kind: Kind) -> None:
-    expected = SIMILARITY_SLOPE * (COSINES - SIMILARITY_MIDPOINT)
+    expected = UNTRAINED.slope * (COSINES - UNTRAINED.midpoint)
     torch.testing.assert_close(kind(tiny)(unequal_slots(tiny), PROMPT, COSINES), expected, atol=1e-4, rtol=0)
 
 
@@ -103,7 +102,7 @@ def test_the_whole_prompt_is_read_behind_the_slots() -> None:
     prompt, token = gate_prompt(QUESTION, ("Skagen",)), 1234
     gate.head.weight[0, :-1] = causal_lm().lm_head.weight[token]
     expected = logits_after(model, [slots], model.encode(prompt))[-1, token]
-    offset = SIMILARITY_SLOPE * (0.25 - SIMILARITY_MIDPOINT)
+    offset = UNTRAINED.slope * (0.25 - UNTRAINED.midpoint)
     torch.testing.assert_close(gate([slots], prompt, torch.tensor([0.25])), expected[None] + offset, atol=TINY, rtol=0)
 
 
@@ -125,7 +124,7 @@ def test_probes_read_the_prompt_and_then_the_chunk() -> None:
     mask = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)[None, None]
     with torch.no_grad():
         expected = causal_lm()(inputs_embeds=inputs, attention_mask=mask).logits[0, -1, token]
-    offset = SIMILARITY_SLOPE * (0.25 - SIMILARITY_MIDPOINT)
+    offset = UNTRAINED.slope * (0.25 - UNTRAINED.midpoint)
     found = gate([slots], PROMPT, torch.tensor([0.25]))
     torch.testing.assert_close(found, expected[None] + offset, atol=TINY, rtol=0)
 

@@ -31,10 +31,15 @@ small=(--data "$out/data" --model "$out/model" --rank 4 --warmup 2 --evaluate-ev
 "$python" -m core.training --stage gate --gate probes --out "$out/probes" "${small[@]}" --steps 2 \
     --haystack 6 --adapters "$out/all/rl/adapters"
 
-for made in reasoner inserted all/reasoner all/compressor all/rl all/gate probes; do
+# The cheap kind, which reads no slots.
+"$python" -m core.training --stage gate --gate query --out "$out/queries" "${small[@]}" --steps 2 \
+    --adapters "$out/all/rl/adapters"
+
+for made in reasoner inserted all/reasoner all/compressor all/rl all/gate probes queries; do
     test -s "$out/$made/curve.png"
     test -s "$out/$made/adapters/adapters.json"
 done
 test -s "$out/inserted/adapters/compressor/memory_embedding.safetensors"
 test -s "$out/probes/adapters/gate/head.safetensors"
+test -s "$out/queries/adapters/queries/adapter_model.safetensors"
 echo "every stage ran; see $out/*/curve.png"

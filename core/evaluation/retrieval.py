@@ -10,7 +10,7 @@ paragraph is known, and so without a reader's mistakes (as :mod:`core.benchmarks
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..adapters import DEFAULT_ADAPTERS
 from ..benchmarks.report import machine, progress, show
 from ..chunking import Span
 from ..embedder import Embedder
@@ -25,6 +26,7 @@ from ..errors import CompressedMemoryError
 from ..gate import SimilarityGate
 from ..ingest import Document
 from ..passage_index import PassageIndex, StoredChunk
+from ..query_encoder import find_queries
 from ..questions import Question
 from ..weights import DEFAULT_EMBEDDER
 from ..working_memory import Note, WorkingMemory
@@ -35,6 +37,7 @@ from .summary import bootstrap
 from .systems.bm25 import WordIndex
 
 REACHES = (1, 4, 8)
+_MISSING = "one known"
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class PassageVectors:
 
 
 def measure(
-    embedder: Embedder,
+    embedders: Mapping[str, Embedder],
     questions: Sequence[Question],
     pool: Pool,
     documents: Sequence[int],
@@ -87,15 +90,16 @@ def measure(
     """Search for the gold paragraphs of every question at every size.
 
     Args:
+        embedders: the gates' by name, alike but for how they read queries.
         step: called after each question at each size.
     """
-    vectors, rows = PassageVectors(embedder), list[RetrievalRow]()
+    vectors, rows = PassageVectors(next(iter(embedders.values()))), list[RetrievalRow]()
     for size in documents:
         found: dict[str, list[dict[int, float]]] = {}
         golds: dict[str, list[int]] = {}
         for question in questions:
             haystack = own_haystack(question, pool, size, seed=seed)
-            for searcher, recalls in _searched(embedder, vectors, question, haystack).items():
+            for searcher, recalls in _searched(embedders, vectors, question, haystack).items():
                 found.setdefault(searcher, []).append(recalls)
                 golds.setdefault(searcher, []).append(len(haystack.supporting[question.id]))
             step()
@@ -104,25 +108,32 @@ def measure(
 
 
 def _searched(
-    embedder: Embedder, vectors: PassageVectors, question: Question, haystack: Haystack
+    embedders: Mapping[str, Embedder], vectors: PassageVectors, question: Question, haystack: Haystack
 ) -> dict[str, dict[int, float]]:
     """Return recall by reach for each way of searching."""
     texts, asked = [document.text for document in haystack.documents], question.question
-    index, gate = vectors.index(haystack.documents), SimilarityGate(embedder, None)
+    index = vectors.index(haystack.documents)
     gold = [int(name) - 1 for name in haystack.supporting[question.id]]
     scores = {
         "BM25": WordIndex(texts).scores(asked),
-        "embedding": index.similarities(embedder.embed([asked]), None),
-        "gate, question alone": gate.probabilities(asked, WorkingMemory(), index),
+        "embedding": index.similarities(next(iter(embedders.values())).embed([asked]), None),
     }
     recalls = {name: _recalls(score, gold) for name, score in scores.items()}
-    if len(gold) > 1:
-        recalls |= _missing(gate, question, haystack, index, gold)
+    for name, embedder in embedders.items():
+        gate = SimilarityGate(embedder, None)
+        recalls[f"{name}, question alone"] = _recalls(gate.probabilities(asked, WorkingMemory(), index), gold)
+        if len(gold) > 1:
+            recalls |= _missing(name, gate, question, haystack, index, gold)
     return recalls
 
 
 def _missing(
-    gate: SimilarityGate, question: Question, haystack: Haystack, index: PassageIndex, gold: Sequence[int]
+    name: str,
+    gate: SimilarityGate,
+    question: Question,
+    haystack: Haystack,
+    index: PassageIndex,
+    gold: Sequence[int],
 ) -> dict[str, dict[int, float]]:
     """Look for every gold paragraph but one, that one being known; mean over which is known."""
     alone, noted = list[dict[int, float]](), list[dict[int, float]]()
@@ -134,8 +145,8 @@ def _missing(
             scores[known] = -1  # it was read, and so is no candidate
             kept.append(_recalls(scores, left))
     return {
-        "gate, one known, question alone": _mean_recalls(alone),
-        "gate, one known, with memory": _mean_recalls(noted),
+        f"{name}, {_MISSING}, question alone": _mean_recalls(alone),
+        f"{name}, {_MISSING}, with memory": _mean_recalls(noted),
     }
 
 
@@ -160,7 +171,7 @@ def _row(
     data: str, documents: int, searcher: str, recalls: Sequence[dict[int, float]], golds: Sequence[int]
 ) -> RetrievalRow:
     means, at_8 = _mean_recalls(recalls), bootstrap([recall[8] for recall in recalls])
-    wanted = sum(golds) / len(golds) - searcher.startswith("gate, one known")
+    wanted = sum(golds) / len(golds) - (_MISSING in searcher)
     return RetrievalRow(
         data, documents, searcher, len(recalls), wanted, means[1], means[4], means[8], at_8.low, at_8.high
     )
@@ -177,6 +188,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--offset", type=int, default=0, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--embedder", default=DEFAULT_EMBEDDER)
+    parser.add_argument(
+        "--adapters", default=DEFAULT_ADAPTERS, help="whose queries the gate reads: default, none, or a folder"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to this file")
     try:
         _measure_and_show(parser.parse_args(arguments))
@@ -187,7 +201,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure_and_show(parsed: argparse.Namespace) -> None:
-    embedder, rows = Embedder(parsed.embedder), list[RetrievalRow]()
+    queries, rows = find_queries(parsed.adapters, parsed.embedder), list[RetrievalRow]()
+    embedders = {"gate": Embedder(parsed.embedder, queries=queries)}
+    if queries is not None:
+        embedders["untrained gate"] = Embedder(parsed.embedder)
     with progress() as shown:
         for path in parsed.data:
             read = list(READERS[parsed.format](path))
@@ -195,7 +212,7 @@ def _measure_and_show(parsed: argparse.Namespace) -> None:
             asked = chosen(read, min(parsed.documents), parsed.offset, parsed.questions)
             task = shown.add_task(task_name(path), total=len(asked) * len(parsed.documents))
             rows += measure(
-                embedder,
+                embedders,
                 asked,
                 pool,
                 parsed.documents,

@@ -13,6 +13,7 @@ from ..benchmarks.report import machine
 from ..embedder import Embedder
 from ..errors import InputError
 from ..generation import Generator
+from ..query_encoder import find_queries
 from ..weights import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from .comparison import Comparison, Plan, Task
 from .haystack import Pool, own_haystack, shared_haystack
@@ -64,7 +65,8 @@ def run(request: Request, deadline: float | None = None) -> int:
         raise InputError("--gap places the evidence and --absent leaves it out: give one of them")
     tasks = _tasks(request)
     backbone = _backbone(request.model or DEFAULT_MODEL, request.adapters)
-    embedder = Embedder(request.embedder or DEFAULT_EMBEDDER)
+    name = request.embedder or DEFAULT_EMBEDDER
+    embedder = Embedder(name, queries=find_queries(request.adapters, name))
     systems = {name: system_named(name, backbone, embedder, request.adapters) for name in request.systems}
     settings = _settings(request, backbone, embedder)
     records = Records(request.out, settings)
@@ -134,7 +136,7 @@ def _settings(request: Request, backbone: Backbone, embedder: Embedder) -> RunSe
         absent=request.absent,
         model=backbone.name,
         weights=" ".join(backbone.fingerprint(role) for role in ROLES),
-        embedder=embedder.name,
+        embedder=embedder.fingerprint,
         device=str(backbone.device),
         dtype=str(backbone.dtype),
     )

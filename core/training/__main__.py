@@ -10,16 +10,20 @@ from typing import Annotated, cast
 import torch
 import typer
 from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..adapters import NO_ADAPTERS, find_adapters, load_adapters
+from ..adapters import DEFAULT_ADAPTERS, NO_ADAPTERS, find_adapters, load_adapters
 from ..backbone import ROLES, Backbone, Role
 from ..embedder import Embedder
 from ..errors import CompressedMemoryError, InputError
+from ..query_encoder import find_queries
 from ..settings import Form, Placement, Ratio
-from ..weights import DEFAULT_MODEL
+from ..weights import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from .attention import attend_for_training
 from .gate import GateTraining
 from .material import Material, read_material
+from .query_gate import Passages, QueryTraining, read_passages
 from .rl import Reinforce
 from .settings import GateKind, StageName, TrainingSettings
 from .stage import Stage
@@ -43,6 +47,7 @@ def train(
     data: Annotated[Path, typer.Option(help="Folder with train/*.jsonl.gz and pool/wikipedia.jsonl.gz.")],
     out: Annotated[Path, typer.Option(help="Folder of the run: settings, checkpoint, metrics, curve, adapters.")],
     model: Annotated[str, typer.Option(help="Folder or Hugging Face id.")] = DEFAULT_MODEL,
+    embedder: Annotated[str, typer.Option(help="Of the gate and of RL's, named likewise.")] = DEFAULT_EMBEDDER,
     adapters: Annotated[Path | None, typer.Option(help="Adapters to start from, a folder for each role.")] = None,
     minutes: Annotated[float, typer.Option(help="Stop after so many minutes, to be resumed.")] = math.inf,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
@@ -59,7 +64,9 @@ def train(
     ratios: Annotated[str, typer.Option(help="Tokens for each slot to draw from.")] = "2,4,8,16",
     reconstruction: Annotated[float, typer.Option(help="Share of compressor lessons that repeat pool text.")] = 0.0,
     continuation: Annotated[float, typer.Option(help="Share of them that go on after pool text.")] = 0.0,
-    gate: Annotated[str, typer.Option(help="Gate: the whole prompt for each chunk, or probes after it.")] = "prompt",
+    gate: Annotated[
+        str, typer.Option(help="Gate: prompt or probes over slots, or query, which needs none.")
+    ] = "prompt",
     joint: Annotated[bool, typer.Option(help="Train the reasoner with the compressor.")] = True,
     group: Annotated[int, typer.Option(help="RL: rollouts of a question.")] = 8,
     temperature: Annotated[float, typer.Option(help="RL: of the samples.")] = 1.0,
@@ -87,6 +94,7 @@ def train(
         settings = TrainingSettings(
             stage=name,
             model=model,
+            embedder=embedder,
             steps=steps,
             batch=batch,
             learning_rate=learning_rate or _RATES.get(name, 5e-4),
@@ -141,26 +149,55 @@ def _run(
     torch.manual_seed(settings.seed)  # new adapters begin at random
     backbone = Backbone.load(settings.model, device=spread.device)
     attend_for_training(backbone)
-    stage = _stage(backbone, settings, adapters, material)
+    stage = _stage(backbone, settings, adapters, material, out, spread)
     return Trainer(stage, settings, out, spread).run(resume=resume, minutes=minutes)
 
 
-def _stage(backbone: Backbone, settings: TrainingSettings, adapters: Path | None, material: Material) -> Stage:  # type: ignore[type-arg]
+def _stage(
+    backbone: Backbone,
+    settings: TrainingSettings,
+    adapters: Path | None,
+    material: Material,
+    out: Path,
+    spread: Accelerator,
+) -> Stage:  # type: ignore[type-arg]
     trained: dict[StageName, tuple[Role, ...]] = {
         "reasoner": ("reasoner",),
         "compressor": ("compressor", "reasoner") if settings.joint else ("compressor",),
         "rl": ("compressor", "reasoner") if "compressed" in settings.forms else ("reasoner",),
-        "gate": ("gate",),
+        "gate": ("gate",) if settings.gate != "query" else (),
     }
     prepare_adapters(backbone, trained[settings.stage], settings, str(adapters or NO_ADAPTERS))
+    start = find_queries(str(adapters or DEFAULT_ADAPTERS), settings.embedder)
+    device = str(backbone.device)
     if settings.stage == "rl":
-        return Reinforce(backbone, settings, material, Embedder(device=str(backbone.device)))
+        return Reinforce(backbone, settings, material, Embedder(settings.embedder, device=device, queries=start))
+    if settings.stage == "gate" and settings.gate == "query":
+        embedder = Embedder(settings.embedder, device=device)
+        passages = _embedded(embedder, material, out, spread)
+        own = find_queries(str(adapters), settings.embedder) if adapters else None
+        return QueryTraining(backbone, embedder, settings, material, passages, own)
     if settings.stage == "gate":
-        return GateTraining(backbone, Embedder(device=str(backbone.device)), settings, material, adapters)
+        embedder = Embedder(settings.embedder, device=device, queries=start)
+        return GateTraining(backbone, embedder, settings, material, adapters)
     stage = Supervised(backbone, settings, material)
     if adapters is not None:
         stage.compressor.load_memory_embedding(adapters)
     return stage
+
+
+def _embedded(embedder: Embedder, material: Material, out: Path, spread: Accelerator) -> Passages:
+    """Embed the paragraphs of all questions, once, whatever the number of processes and of resumptions."""
+    columns = (TextColumn("passages"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    hidden = not spread.is_main_process
+    with spread.main_process_first(), Progress(*columns, console=Console(stderr=True), disable=hidden) as shown:
+        task = shown.add_task("", total=None)
+        return read_passages(
+            (*material.train, *material.held_out),
+            embedder,
+            out / "passages.vectors",
+            lambda done, total: shown.update(task, completed=done, total=total),
+        )
 
 
 def prepare_adapters(backbone: Backbone, trained: tuple[Role, ...], settings: TrainingSettings, start: str) -> None:

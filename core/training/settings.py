@@ -5,12 +5,12 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ..settings import CheckedSettings, Form, Placement, Ratio
-from ..weights import DEFAULT_MODEL
+from ..weights import DEFAULT_EMBEDDER, DEFAULT_MODEL
 
 StageName = Literal["compressor", "reasoner", "rl", "gate"]
 
 
-GateKind = Literal["prompt", "probes"]
+GateKind = Literal["prompt", "probes", "query"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -19,6 +19,8 @@ class TrainingSettings(CheckedSettings):
 
     stage: StageName
     model: str = DEFAULT_MODEL
+    embedder: str = DEFAULT_EMBEDDER
+    """Whose cosines the gate starts from, or learns."""
     steps: Annotated[int, Field(ge=1)] = 400
     """Optimiser steps of the whole run; the learning rate follows a cosine over them."""
     batch: Annotated[int, Field(ge=1)] = 4
@@ -67,7 +69,8 @@ class TrainingSettings(CheckedSettings):
     start: str | None = None
     """RL: folder of the adapters that it starts from and stays near; a resumed run must start from the same."""
     gate: GateKind = "prompt"
-    """Whether the gate reads the prompt behind each chunk's slots, or reads it once and asks with probe tokens."""
+    """Whether the gate reads the prompt behind each chunk's slots, or reads it once and asks with probe tokens; or
+    whether only the query's side of the embeddings is trained, which reads no slots."""
     scored: Annotated[int, Field(ge=2)] = 8
     """Gate: chunks of a haystack that are scored in a step, positives and hard negatives."""
     positive_weight: Annotated[float, Field(gt=0)] = 3.0

@@ -154,8 +154,10 @@ def test_orders_in_a_document_change_nothing_that_opens_and_nothing_of_others(sh
     clean = asking.as_retriever(namespace="ada").invoke(WORD)
     shared.add_documents([Document(order, id="order")], namespace="ada")
     planted = asking.as_retriever(namespace="ada").invoke(WORD)
-    # The gate scores each chunk by itself: the others open as they did.
-    assert [d for d in planted if d.metadata["document_id"] != "order"] == clean
+    # The gate scores each chunk by itself: the others open as they did. A product of one more row may round otherwise.
+    others = [d for d in planted if d.metadata["document_id"] != "order"]
+    assert [d.page_content for d in others] == [d.page_content for d in clean]
+    assert [d.metadata["gate"] for d in others] == pytest.approx([d.metadata["gate"] for d in clean], rel=1e-5)
     asking.invoke(WORD, of("ada"))
     assert shared.engine().bank.documents("bob") == before
     assert shared.invoke(WORD, of("bob"))["answer"] == "The secret word is quartz."

@@ -26,7 +26,8 @@ PEOPLE = [paragraph(f"Family {n}", f"Person {n} grew up in a town with {n} broth
 
 def test_each_way_of_searching_is_measured_at_each_size(default_embedder: Embedder) -> None:
     steps = []
-    rows = measure(default_embedder, QUESTIONS, Pool(POOL), (5, 30), data="made", step=lambda: steps.append(1))
+    gates = {"gate": default_embedder}
+    rows = measure(gates, QUESTIONS, Pool(POOL), (5, 30), data="made", step=lambda: steps.append(1))
     assert len(steps) == 4
     found = {(row.documents, row.searcher): row for row in rows}
     assert {row.searcher for row in rows} == {
@@ -48,7 +49,7 @@ def test_each_way_of_searching_is_measured_at_each_size(default_embedder: Embedd
 
 
 def test_memory_finds_what_the_question_alone_does_not(default_embedder: Embedder) -> None:
-    rows = measure(default_embedder, [BRIDGE], Pool(PEOPLE), (20,))
+    rows = measure({"gate": default_embedder}, [BRIDGE], Pool(PEOPLE), (20,))
     found = {row.searcher: row for row in rows}
     assert found["gate, one known, with memory"].at_1 == 1.0
     assert found["gate, one known, question alone"].at_1 < 1.0
@@ -72,6 +73,11 @@ def test_the_command_writes_its_rows(tmp_path, capsys) -> None:
     (tmp_path / "p.jsonl").write_text("".join(p.model_dump_json() + "\n" for p in POOL[:8]))
     data = ["--data", str(tmp_path / "q.jsonl"), "--pool", str(tmp_path / "p.jsonl")]
     assert main([*data, "--documents", "5", "--json", str(tmp_path / "out.json")]) == 0
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    # The gate as it ships, and beside it the one whose queries are read as passages are.
+    gates = ("question alone", "one known, question alone", "one known, with memory")
+    assert [row["searcher"] for row in rows[2:]] == [f"{g}, {way}" for g in ("gate", "untrained gate") for way in gates]
+    assert main([*data, "--documents", "5", "--adapters", "none", "--json", str(tmp_path / "out.json")]) == 0
     assert len(json.loads((tmp_path / "out.json").read_text())["rows"]) == 5
     assert main([*data, "--documents", "50"]) == 2
     assert "the pool has" in capsys.readouterr().err

@@ -30,9 +30,14 @@ def _model_folder() -> tempfile.TemporaryDirectory[str]:
     return folder
 
 
+def model_folder() -> str:
+    """Return where the smoke recipe's model lies."""
+    return _model_folder().name
+
+
 def backbone() -> Backbone:
     """Return the smoke recipe's model in fp32, without adapters."""
-    return Backbone.load(_model_folder().name, device=torch.device("cpu"), dtype=torch.float32)
+    return Backbone.load(model_folder(), device=torch.device("cpu"), dtype=torch.float32)
 
 
 @cache
