@@ -9,14 +9,23 @@ import torch
 from safetensors import safe_open
 
 from core.adapters import SHIPPED
+from core.chunking import Span
 from core.embedder import Embedder
+from core.engine import Engine
 from core.errors import WeightsError
+from core.ingest import Document
 from core.query_encoder import QUERIES, find_queries, save_queries, trainable
+from core.settings import CompressionSettings, RecallSettings
 from core.similarity import UNTRAINED, Odds
 from core.weights import DEFAULT_EMBEDDER
+from core.working_memory import Note, WorkingMemory
 
 TEXTS = ["Who kept the lighthouse at Skagen?", "Anna Holm kept it until 1857. It burned whale oil."]
 ODDS = Odds(20.0, 0.4)
+TEXT_ONLY = CompressionSettings(encode=False)
+EDSEL = "Edsel Ford was an executive. His father was Henry Ford."
+HENRY = "Henry Ford was a maker of cars. He died in Dearborn in 1947."
+FORD = "A ford is a shallow place in a river that can be crossed on foot."
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +106,23 @@ def test_where_it_is_found(plain: Embedder, tmp_path: Path) -> None:
     assert find_queries(str(tmp_path), "another-embedder") == tmp_path / QUERIES
     written(plain, tmp_path)
     assert find_queries(str(tmp_path), DEFAULT_EMBEDDER) == tmp_path / QUERIES
+
+
+def test_an_engine_reads_queries_by_what_its_adapters_say() -> None:
+    with Engine.open(compression=TEXT_ONLY) as usual, Engine.open(compression=TEXT_ONLY, adapters="none") as plain:
+        assert usual.embedder.queries == SHIPPED / DEFAULT_EMBEDDER / QUERIES
+        assert plain.embedder.queries is None
+        for engine in (usual, plain):
+            engine.add([Document("edsel", EDSEL), Document("henry", HENRY), Document("ford", FORD)])
+        memory = WorkingMemory((Note(EDSEL, EDSEL, "", "edsel", Span(0, len(EDSEL)), 1.0),))
+        asked = "Where did the father of Edsel Ford die?"
+        found = [
+            dict(zip((c.document_id for c in index.chunks), gate.probabilities(asked, memory, index), strict=True))
+            for engine in (usual, plain)
+            for index, gate in [(engine.bank.index("default"), engine.gate(RecallSettings()))]
+        ]
+    # What is known is near itself, and was read; against it, what is missing comes nearer.
+    assert found[0]["henry"] / found[0]["edsel"] > found[1]["henry"] / found[1]["edsel"]
 
 
 def test_what_cannot_be_used_is_refused_by_name(plain: Embedder, tmp_path: Path) -> None:

@@ -26,14 +26,10 @@ from ..settings import Form
 QUOTED_WORDS, _LEAST_QUOTED = 8, 4
 """Words of a sentence that a target quotes."""
 _NOTHING = "none"
-_ANSWERS_IN_LESSON = 4
+_ANSWERS_IN_LESSON = 8
 _ANSWER_WORDS = 12
 """Of the longest answer that is learned from: a few words are asked for. (QED has answers of whole paragraphs, whose
 tokens outweigh those of all other turns in a step.)"""
-_IN_PASSAGES = 0.5
-"""Share of the answers that are read from passages, which a reasoner's notes stand in, and not from sentences."""
-_PASSAGE_WORDS = 90
-"""Of a passage of 128 tokens, about."""
 _DISTRACTED = 0.35
 """Share of the lessons on questions of several hops whose text is none of the question's gold paragraphs, but its
 distractors, which look like what it asks for. In use the gate opens those too."""
@@ -189,11 +185,10 @@ class Lessons:
         return _lesson(text, wanted, form)
 
     def _answer(self, question: Question, random: Random) -> Turn:
-        notes = [(p, sentence) for p in question.gold for sentence in evidence(question, p)][:6]
+        notes = [sentence for p in question.gold for sentence in evidence(question, p)][:6]
         near = self._near(question)
         noise = random.sample(near, min(len(near), random.randrange(4)))
-        whole = random.random() < _IN_PASSAGES
-        mixed = list(dict.fromkeys(passage(p, sentence) if whole else sentence for p, sentence in notes + noise))
+        mixed = list(dict.fromkeys(notes + noise))
         if random.random() < 0.5:
             random.shuffle(mixed)
         return Turn(answer_prompt(question.question, mixed, ()), ANSWER_OPENING, f"{question.answers[0]}</answer>")
@@ -201,16 +196,15 @@ class Lessons:
     def _helps(self, text: str, question: Question) -> bool:
         return any(gold in text for gold in self._gold[question.question])
 
-    def _near(self, question: Question) -> list[tuple[Paragraph, str]]:
-        """Sentences, with their paragraphs, that a reasoner might note for ``question`` by mistake: of its distractors,
-        or of the paragraphs before and after its own, which are of the same article where a file holds articles whole.
-        """
-        distracting = [(p, p.sentences[0].strip()) for p in question.paragraphs if not p.support and p.sentences]
+    def _near(self, question: Question) -> list[str]:
+        """Sentences that a reasoner might note for ``question`` by mistake: of its distractors, or of the paragraphs
+        before and after its own, which are of the same article where a file holds articles whole."""
+        distracting = [p.sentences[0].strip() for p in question.paragraphs if not p.support and p.sentences]
         place = self._place_of.get(question.gold[0].text)
         if distracting or place is None:
             return distracting
         around = (self._by_paragraph[i] for i in (place - 1, place + 1) if 0 <= i < len(self._by_paragraph))
-        return [(q.gold[0], q.gold[0].supporting[0]) for group in around for q in group]
+        return [q.gold[0].supporting[0] for group in around for q in group]
 
     def _noise(self, random: Random) -> tuple[str, ...]:
         """A note that does not matter, now and then: memory is seldom only what is needed."""
@@ -248,21 +242,6 @@ def evidence(question: Question, paragraph: Paragraph) -> tuple[str, ...]:
     names = (*question.answers, *titles, *(answer for _, answer in question.decomposition))
     naming = tuple(s for s in paragraph.supporting if any(_place(name, s) is not None for name in names))
     return naming or paragraph.supporting[:1]
-
-
-def passage(paragraph: Paragraph, sentence: str) -> str:
-    """Return the piece of ``paragraph`` that holds ``sentence``, as a reasoner is shown it to answer from: under its
-    title, and cut anew where it has as many words as a passage."""
-    piece, words = list[str](), 0
-    for other in map(str.strip, paragraph.sentences):
-        if piece and words + len(other.split()) > _PASSAGE_WORDS:
-            if sentence in piece:
-                break
-            piece, words = [], 0
-        piece.append(other)
-        words += len(other.split())
-    said = " ".join(piece)
-    return f"{paragraph.title}: {said}" if paragraph.title else said
 
 
 def _place(anchor: str, sentence: str) -> int | None:

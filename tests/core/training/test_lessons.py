@@ -150,6 +150,15 @@ def test_a_table_that_nobody_could_read_is_left_out() -> None:
     assert not any("cell cell" in turn.user or "the table say" in turn.user for turn in turns)
 
 
+def test_an_answer_of_a_whole_paragraph_is_left_out() -> None:
+    long = QUESTIONS[0].model_copy(update={"answers": ("word " * 13,), "question": "What does it all say?"})
+    short = QUESTIONS[1].model_copy(update={"answers": ("word " * 12,), "question": "What does some of it say?"})
+    lessons = Lessons([*QUESTIONS[2:8], long, short], FORMS, seed=0)
+    turns = [turn for i in range(len(lessons)) for turn in lessons.at(i).turns]
+    assert not any(long.question in turn.user for turn in turns)
+    assert any(short.question in turn.user for turn in turns)
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_questions_are_refused(count: int) -> None:
     with pytest.raises(InputError, match=f"{count} questions with supporting sentences"):
