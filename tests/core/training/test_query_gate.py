@@ -17,7 +17,16 @@ from core.settings import RecallSettings
 from core.similarity import UNTRAINED
 from core.training import __main__ as command_line
 from core.training.material import Material
-from core.training.query_gate import Passages, Queries, QueryTraining, noted_query, query, read_passages
+from core.training.query_gate import (
+    Passages,
+    Queries,
+    Query,
+    QueryPiece,
+    QueryTraining,
+    noted_query,
+    query,
+    read_passages,
+)
 from core.training.settings import TrainingSettings
 from core.training.trainer import Trainer, accelerator
 
@@ -123,6 +132,22 @@ def test_a_few_steps_bring_queries_nearer_to_what_they_want(
         expected = stage._read([asked]).numpy()
     np.testing.assert_allclose(used.embed_queries([asked]), expected, atol=2e-2)
     assert used.odds == read_query_card(queries).odds != UNTRAINED
+
+
+def test_what_is_aside_counts_neither_way(embedder: Embedder, few: Material, passages: Passages) -> None:
+    stage = stage_of(embedder, few, passages)
+    asked = few.train[0].question
+
+    def loss(aside: tuple[int, ...]) -> float:
+        with torch.no_grad():
+            return float(stage(QueryPiece((Query(asked, (0,), aside),), 1))[0])
+
+    before, every = loss((1,)), loss(())
+    stage._vectors = stage._vectors.clone()
+    with torch.no_grad():
+        stage._vectors[1] = stage._read([asked])[0]  # the nearest there can be
+    assert loss((1,)) == pytest.approx(before)
+    assert loss(()) > every + 0.1
 
 
 def test_processes_share_a_step(embedder: Embedder, few: Material, passages: Passages) -> None:
