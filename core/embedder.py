@@ -100,7 +100,7 @@ class Embedder:
         return spans[best] if cosines[best] >= floor else None
 
     def nearest_passages(self, text: str, query: str, count: int, vectors: NDArray[np.float32] | None = None) -> str:
-        """Return the ``count`` passages of ``text`` nearest to ``query``, read as one, in the order they stand.
+        """Return the ``count`` passages of ``text`` nearest to ``query``, in the order they stand.
 
         Args:
             vectors: float32 [passages, dimension], the embeddings of :meth:`passages` where they are known already.
@@ -111,5 +111,5 @@ class Embedder:
         passages = [text[start:end] for start, end in spans]
         if vectors is None or vectors.shape != (len(passages), self.dimension):
             vectors = self.embed(passages)
-        cosines = vectors @ self.embed_queries([query])[0]
+        cosines = vectors @ self.embed([query])[0]
         return "".join(passages[row] for row in sorted(np.argsort(-cosines, kind="stable")[:count]))

@@ -20,6 +20,7 @@ from .memory_bank import MemoryBank
 from .passage_index import PassageIndex, StoredChunk, highest
 from .prompts import gate_prompt
 from .settings import RecallSettings
+from .similarity import UNTRAINED
 from .slot_gate import ProbeGate, SlotGate
 from .working_memory import WorkingMemory
 
@@ -49,8 +50,11 @@ def nearness(
     Without notes, to the question alone. (Recall@4 of the missing paragraph, question with note over
     question alone: 0.75 over 0.52 on HotpotQA; docs/benchmarks.md, gate.)
     """
-    queries = [f"{question} {line}" for line in memory.lines] or [question]
-    return index.similarities(embedder.embed_queries(queries), candidates, exact=exact)
+    noted = [f"{question} {line}" for line in memory.lines]
+    # Trained queries look for what is missing. Where nothing is known yet the embedder as it comes finds as much, and
+    # more in text that is unlike what they were trained on.
+    queries = embedder.embed_queries(noted) if noted else embedder.embed([question])
+    return index.similarities(queries, candidates, exact=exact)
 
 
 class SimilarityGate:
@@ -63,7 +67,8 @@ class SimilarityGate:
     def probabilities(self, question: str, memory: WorkingMemory, index: PassageIndex) -> NDArray[np.float32]:
         """See :class:`Gate`. A chunk that the index did not return has probability 0."""
         cosines = nearness(question, memory, index, self._embedder, self._candidates, exact=self._exact)
-        return np.where(cosines > -1, self._embedder.odds.probabilities(cosines), 0).astype(np.float32)
+        odds = self._embedder.odds if memory.lines else UNTRAINED
+        return np.where(cosines > -1, odds.probabilities(cosines), 0).astype(np.float32)
 
 
 class BankGate:

@@ -116,11 +116,16 @@ def test_an_engine_reads_queries_by_what_its_adapters_say() -> None:
             engine.add([Document("edsel", EDSEL), Document("henry", HENRY), Document("ford", FORD)])
         memory = WorkingMemory((Note(EDSEL, EDSEL, "", "edsel", Span(0, len(EDSEL)), 1.0),))
         asked = "Where did the father of Edsel Ford die?"
+        alone = [
+            engine.gate(RecallSettings()).probabilities(asked, WorkingMemory(), engine.bank.index("default"))
+            for engine in (usual, plain)
+        ]
         found = [
             dict(zip((c.document_id for c in index.chunks), gate.probabilities(asked, memory, index), strict=True))
             for engine in (usual, plain)
             for index, gate in [(engine.bank.index("default"), engine.gate(RecallSettings()))]
         ]
+    assert np.array_equal(*alone)  # where nothing is known, nothing is missing yet
     # What is known is near itself, and was read; against it, what is missing comes nearer.
     assert found[0]["henry"] / found[0]["edsel"] > found[1]["henry"] / found[1]["edsel"]
 
