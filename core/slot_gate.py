@@ -16,7 +16,7 @@ from .backbone import Backbone
 from .errors import WeightsError
 from .generation import left_padded
 from .kv_cache import Slots, gather_slots, open_slots
-from .similarity import UNTRAINED, Odds
+from .similarity import UNTRAINED
 
 HEAD = Path("gate", "head.safetensors")
 """Where a folder of adapters keeps what a gate has beside its adapter."""
@@ -30,16 +30,12 @@ class SlotGate(nn.Module):
     """P(open | question, memory, slots) as in LycheeMemory, section 3: slots first, then the whole prompt; the last
     token's hidden state through a linear layer and a sigmoid."""
 
-    def __init__(self, backbone: Backbone, start: Odds = UNTRAINED) -> None:
-        """
-        Args:
-            start: what the gate says of a cosine before it is trained.
-        """
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         # Not registered as a submodule: the backbone's weights are not the gate's to move or save.
         self.__dict__["backbone"] = backbone
         self.backbone: Backbone
-        self.head = _starting_head(backbone, start)
+        self.head = _starting_head(backbone)
 
     def scores(self, prompt: str, batches: Iterable[Batch]) -> Iterator[Tensor]:
         """Yield what :meth:`forward` returns for each of ``batches``."""
@@ -74,16 +70,15 @@ class ProbeGate(nn.Module):
     chunk's slots; the last probe's hidden state goes through a linear layer and a sigmoid.
     """
 
-    def __init__(self, backbone: Backbone, probes: int = 4, start: Odds = UNTRAINED) -> None:
+    def __init__(self, backbone: Backbone, probes: int = 4) -> None:
         """
         Args:
-            start: see :class:`SlotGate`.
             probes: learned tokens, at least 1. They start as the first tokens of a plain question.
         """
         super().__init__()
         self.__dict__["backbone"] = backbone
         self.backbone: Backbone
-        self.head = _starting_head(backbone, start)
+        self.head = _starting_head(backbone)
         ids = backbone.encode(_PROBES_START)
         first = backbone.embeddings.weight[[ids[i % len(ids)] for i in range(probes)]]
         self.probes = nn.Parameter(first.detach().float().clone())
@@ -151,11 +146,11 @@ def load_gate(backbone: Backbone, folder: Path) -> SlotGate | ProbeGate:
     return gate
 
 
-def _starting_head(backbone: Backbone, start: Odds) -> nn.Linear:
+def _starting_head(backbone: Backbone) -> nn.Linear:
     head = nn.Linear(backbone.hidden_size + 1, 1)
     nn.init.zeros_(head.weight)
-    nn.init.constant_(head.weight[:, -1], start.slope)
-    nn.init.constant_(head.bias, -start.slope * start.midpoint)
+    nn.init.constant_(head.weight[:, -1], UNTRAINED.slope)
+    nn.init.constant_(head.bias, -UNTRAINED.slope * UNTRAINED.midpoint)
     return head.to(backbone.device)
 
 

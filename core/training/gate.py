@@ -25,7 +25,6 @@ from ..gate import nearness
 from ..passage_index import PassageIndex, StoredChunk
 from ..prompts import gate_prompt
 from ..settings import CompressionSettings, Ratio
-from ..similarity import Odds
 from ..slot_gate import HEAD, ProbeGate, SlotGate, load_gate, save_gate
 from ..working_memory import Note, WorkingMemory
 from .calibration import Calibration, fitted, weighted_loss
@@ -83,7 +82,7 @@ class GateTraining(Stage[GatePiece]):
         self.backbone: Backbone
         self.settings = settings
         self._embedder = embedder
-        self.gate = starting_gate(backbone, settings, adapters, embedder.odds)
+        self.gate = starting_gate(backbone, settings, adapters)
         self.compressor = Compressor(backbone, CompressionSettings(placement=settings.placement))
         if adapters is not None:
             self.compressor.load_memory_embedding(adapters)
@@ -160,16 +159,14 @@ class GateTraining(Stage[GatePiece]):
         return torch.cat(list(self.gate.scores(gate_prompt(haystack.question, haystack.notes), batches)))
 
 
-def starting_gate(
-    backbone: Backbone, settings: TrainingSettings, adapters: Path | None, odds: Odds
-) -> SlotGate | ProbeGate:
+def starting_gate(backbone: Backbone, settings: TrainingSettings, adapters: Path | None) -> SlotGate | ProbeGate:
     """Return the gate of ``adapters`` where it holds one, else one that says what the embeddings say.
 
     Raises:
         InputError: the gate there is of another kind than ``settings`` ask for.
     """
     if adapters is None or not (adapters / HEAD).is_file():
-        return ProbeGate(backbone, start=odds) if settings.gate == "probes" else SlotGate(backbone, odds)
+        return ProbeGate(backbone) if settings.gate == "probes" else SlotGate(backbone)
     gate = load_gate(backbone, adapters)
     if isinstance(gate, ProbeGate) != (settings.gate == "probes"):
         raise InputError(f"gate={settings.gate!r}, and {adapters} holds a {type(gate).__name__}: start from others")
