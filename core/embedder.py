@@ -12,6 +12,7 @@ from sentence_transformers import SentenceTransformer
 from .backbone import best_dtype
 from .chunking import Span, split_text
 from .errors import WeightsError
+from .evidence import fingerprint, load_tagger, tagged
 from .headings import under_heading
 from .query_encoder import WEIGHTS, query_encoder, read_query_card
 from .similarity import UNTRAINED
@@ -25,16 +26,24 @@ as near as its nearest."""
 class Embedder:
     """A sentence-transformers model that turns text into unit vectors. Safe to share between threads."""
 
-    def __init__(self, name: str = DEFAULT_EMBEDDER, *, device: str | None = None, queries: Path | None = None) -> None:
+    def __init__(
+        self,
+        name: str = DEFAULT_EMBEDDER,
+        *,
+        device: str | None = None,
+        queries: Path | None = None,
+        tagger: Path | None = None,
+    ) -> None:
         """
         Args:
             queries: folder of the adapter that queries are read through (:func:`core.query_encoder.find_queries`);
                 ``None``: they are read as passages are.
+            tagger: folder of what tells evidence (:func:`core.evidence.find_tagger`); ``None``: nothing does.
 
         Raises:
-            WeightsError: the model or the adapter cannot be had or used.
+            WeightsError: the model, the adapter or the tagger cannot be had or used.
         """
-        self.name, self.queries = name, queries
+        self.name, self.queries, self.tagger = name, queries, tagger
         folder = resolve(name)
         try:
             with quiet_loading():
@@ -43,20 +52,25 @@ class Embedder:
             raise WeightsError(f"embedder {name!r} at {folder} cannot be loaded: {error}") from error
         self._reader = None if queries is None else query_encoder(self._model, queries)
         self.odds = UNTRAINED if queries is None else read_query_card(queries).odds
+        self._tagger = None if tagger is None else load_tagger(self._model, tagger)
         dtype = best_dtype(self._model.device)
         self._model.to(dtype)
         if self._reader is not None:
             self._reader.to(dtype)
+        if self._tagger is not None:
+            self._tagger.transformer.to(dtype)
         # A fast tokenizer may not be used by two threads at once.
         self._lock = threading.Lock()
 
     @property
     def fingerprint(self) -> str:
-        """The name, and 16 hex digits of the adapter that queries are read through."""
-        if self.queries is None:
-            return self.name
-        weights = (self.queries / WEIGHTS).read_bytes()
-        return f"{self.name} {hashlib.sha256(weights).hexdigest()[:16]}"
+        """The name, and 16 hex digits each of the adapter that queries are read through and of the tagger."""
+        parts = [self.name]
+        if self.queries is not None:
+            parts.append(hashlib.sha256((self.queries / WEIGHTS).read_bytes()).hexdigest()[:16])
+        if self.tagger is not None:
+            parts.append(f"evidence {fingerprint(self.tagger)}")
+        return " ".join(parts)
 
     @property
     def model(self) -> SentenceTransformer:
@@ -82,6 +96,20 @@ class Embedder:
         They are near the passages that are sought, as far as they are trained to be.
         """
         return self.embed(texts) if self._reader is None else self._encoded(self._reader, texts)
+
+    def evidence(self, question: str, notes: Sequence[str], text: str) -> list[tuple[Span, float]] | None:
+        """Return each sentence of ``text`` with the probability that it bears on ``question``, in order.
+
+        Args:
+            notes: what is known so far, the latest last.
+
+        Returns:
+            ``None`` where nothing is there to tell: see ``tagger``.
+        """
+        if self._tagger is None:
+            return None
+        with self._lock:
+            return tagged(self._tagger, self._model.tokenizer, question, notes, text)
 
     def _encoded(self, model: SentenceTransformer, texts: Sequence[str]) -> NDArray[np.float32]:
         # Scaled here, because in bf16 a "unit" vector is off by half a percent.

@@ -16,6 +16,7 @@ from .catalogue import CATALOGUE
 from .compressor import Compressor
 from .embedder import Embedder
 from .errors import InputError
+from .evidence import find_tagger
 from .gate import BankGate, Gate, Scan, SimilarityGate
 from .generation import Generator, Writer
 from .ingest import Document, Ingest, IngestReport, Progress
@@ -58,8 +59,8 @@ def _backbone(model: str, adapters: Path | None, placement: Placement) -> Backbo
 
 
 @lru_cache(maxsize=2)
-def _embedder(name: str, queries: Path | None) -> Embedder:
-    return Embedder(name, queries=queries)
+def _embedder(name: str, queries: Path | None, tagger: Path | None) -> Embedder:
+    return Embedder(name, queries=queries, tagger=tagger)
 
 
 class Engine:
@@ -134,10 +135,11 @@ class Engine:
         if made:
             model, embedder, adapters = model or made.model, embedder or made.embedder, adapters or made.adapters
         model, adapters = model or DEFAULT_MODEL, adapters or DEFAULT_ADAPTERS
+        embedder = embedder or DEFAULT_EMBEDDER
         compression = compression or stored_compression(bank) or CompressionSettings()
         return cls(
             _backbone(model, find_adapters(adapters, model), compression.placement),
-            _embedder(embedder or DEFAULT_EMBEDDER, find_queries(adapters, embedder or DEFAULT_EMBEDDER)),
+            _embedder(embedder, find_queries(adapters, embedder), find_tagger(adapters, embedder)),
             compression,
             bank,
             adapters,
@@ -242,6 +244,8 @@ class Engine:
             )
         if writer is not None and settings.form == "compressed":
             raise InputError("form='compressed' reads slots of the bank's model: leave it out with a model of your own")
+        if writer is not None:
+            settings = replaced(settings, likely_notes=False)  # a model of the application's own is believed
         form = "raw" if writer is not None else self.form(settings)
         reasoner = Reasoner(writer or Generator(self.backbone), self.bank, self.embedder, settings, form, instructions)
         keep = among if wanted is None else (lambda chunk_id, _: chunk_id in wanted)

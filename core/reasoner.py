@@ -26,6 +26,9 @@ from .working_memory import Note, WorkingMemory, find_evidence, find_quotations
 
 LIKELY = 0.57
 """Cosine to the question from which a passage is likelier gold than not (docs/benchmarks.md, gate: the midpoint)."""
+SURE, POSSIBLE = 0.5, 0.2
+"""P(evidence) by the tagger above which a sentence is noted though the reader does not tell of it, and below which it
+is not though the reader does."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,9 @@ class Reasoner:
         From slots a model tells that something helps and what it is about, and seldom to the letter: there it is the
         sentence nearest to the question and the line. (Of 24 SQuAD questions with their paragraph open the gold
         sentence was found so for 17 of the 20 that the reader noted anything for, by words for 9.)
-        Where it tells nothing, the sentence nearest to the question is noted if by its embedding alone it is likelier
-        than not to be evidence (``likely_notes``).
+        Where there is a tagger (:mod:`core.evidence`) it judges every sentence beside the reader: what either is sure
+        of is noted, unless the other all but rules it out. Without one, where slots tell nothing, the sentence nearest
+        to the question is noted if by its embedding alone it is likelier than not to be evidence (``likely_notes``).
         """
         text = self._bank.text(chunk.chunk_id)
         raw = self._form == "raw"
@@ -89,9 +93,8 @@ class Reasoner:
         usage.count(reply)
         parsed = parse_update(reply.text)
         found = dict.fromkeys(evidence for line in parsed.notes if (evidence := self._evidence(line, question, text)))
-        if not raw and not found and self._settings.likely_notes:
-            near = self._embedder.nearest_span(text, sentences(text), question, LIKELY)
-            found = dict.fromkeys([near] if near else [])
+        if self._settings.likely_notes:
+            found = dict.fromkeys(self._likely(question, memory, text, tuple(found)))
         written = tuple(self._note(chunk, text, evidence, gate) for evidence in found)
         return Update(memory.updated(written, self._fits), written, parsed.recall)
 
@@ -129,6 +132,16 @@ class Reasoner:
         if self._form == "raw":
             return find_evidence(line, text)
         return self._embedder.nearest_span(text, sentences(text), f"{question} {line}")
+
+    def _likely(self, question: str, memory: WorkingMemory, text: str, told: tuple[Span, ...]) -> Sequence[Span]:
+        """Return what is noted of ``text``, of which the reader has ``told`` these sentences."""
+        judged = self._embedder.evidence(question, memory.lines, text)
+        if judged is not None:
+            return [span for span, odds in judged if odds > (POSSIBLE if span in told else SURE)]
+        if told or self._form == "raw":
+            return told
+        near = self._embedder.nearest_span(text, sentences(text), question, LIKELY)
+        return [near] if near else []
 
     def _note(self, chunk: StoredChunk, text: str, evidence: Span, gate: float) -> Note:
         start = chunk.span.start + evidence.start

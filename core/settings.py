@@ -98,8 +98,10 @@ class RecallSettings(CheckedSettings):
     """Passages of 128 tokens of an opened chunk that the raw form shows: those nearest to the question
     and the notes, in order. ``None`` shows the whole chunk, which suits models from a few billion parameters on."""
     likely_notes: bool = True
-    """Whether the compressed form notes, of an opened chunk of which the reader tells nothing, the sentence nearest to
-    the question, if its embedding alone makes it likely evidence. A small reader misses much in slots."""
+    """Whether sentences of an opened chunk are also judged by themselves, and those that are likely evidence noted: by
+    the tagger where one is trained for the embedder (:mod:`core.evidence`), else, in the compressed form, by their
+    nearness to the question where the reader tells nothing. A small reader misses much. Of no effect where an
+    application's own model reads."""
     memory_tokens: Annotated[int, Field(ge=16, le=4096)] = 256
     """Most tokens of working memory; older lines leave it first and stay within the callback's reach."""
     update_tokens: Annotated[int, Field(ge=8, le=4096)] = 64

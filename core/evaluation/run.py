@@ -12,6 +12,7 @@ from ..backbone import ROLES, Backbone
 from ..benchmarks.report import machine
 from ..embedder import Embedder
 from ..errors import InputError
+from ..evidence import find_tagger
 from ..generation import Generator
 from ..query_encoder import find_queries
 from ..weights import DEFAULT_EMBEDDER, DEFAULT_MODEL
@@ -66,7 +67,7 @@ def run(request: Request, deadline: float | None = None) -> int:
     tasks = _tasks(request)
     backbone = _backbone(request.model or DEFAULT_MODEL, request.adapters)
     name = request.embedder or DEFAULT_EMBEDDER
-    embedder = Embedder(name, queries=find_queries(request.adapters, name))
+    embedder = Embedder(name, queries=find_queries(request.adapters, name), tagger=find_tagger(request.adapters, name))
     systems = {name: system_named(name, backbone, embedder, request.adapters) for name in request.systems}
     settings = _settings(request, backbone, embedder)
     records = Records(request.out, settings)

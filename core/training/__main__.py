@@ -17,10 +17,12 @@ from ..adapters import DEFAULT_ADAPTERS, NO_ADAPTERS, find_adapters, load_adapte
 from ..backbone import ROLES, Backbone, Role
 from ..embedder import Embedder
 from ..errors import CompressedMemoryError, InputError
+from ..evidence import find_tagger
 from ..query_encoder import find_queries
 from ..settings import Form, Placement, Ratio
 from ..weights import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from .attention import attend_for_training
+from .evidence import EvidenceTraining
 from .gate import GateTraining
 from .material import Material, read_material
 from .query_gate import Passages, QueryTraining, read_passages
@@ -32,18 +34,24 @@ from .trainer import Finished, Trainer, accelerator
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-_ORDER: tuple[StageName, ...] = ("reasoner", "compressor", "rl", "gate")
+_ORDER: tuple[StageName, ...] = ("reasoner", "compressor", "rl", "gate", "evidence")
 """What ``all`` does: each stage starts from the adapters of those before it."""
 
-_FORMS: dict[StageName, str] = {"reasoner": "raw", "compressor": "compressed", "rl": "compressed", "gate": "compressed"}
+_FORMS: dict[StageName, str] = {
+    "reasoner": "raw",
+    "compressor": "compressed",
+    "rl": "compressed",
+    "gate": "compressed",
+    "evidence": "raw",
+}
 
-_RATES: dict[StageName, float] = {"reasoner": 5e-4, "compressor": 5e-4, "rl": 3e-5, "gate": 5e-4}
+_RATES: dict[StageName, float] = {"reasoner": 5e-4, "compressor": 5e-4, "rl": 3e-5, "gate": 5e-4, "evidence": 5e-4}
 """Highest learning rates. That of RL is LycheeMemory's: it refines a policy that a higher one would undo."""
 
 
 @app.command()
 def train(
-    stage: Annotated[str, typer.Option(help="compressor, reasoner, rl, gate, or all of them in order.")],
+    stage: Annotated[str, typer.Option(help="compressor, reasoner, rl, gate, evidence, or all of them in order.")],
     data: Annotated[Path, typer.Option(help="Folder with train/*.jsonl.gz and pool/wikipedia.jsonl.gz.")],
     out: Annotated[Path, typer.Option(help="Folder of the run: settings, checkpoint, metrics, curve, adapters.")],
     model: Annotated[str, typer.Option(help="Folder or Hugging Face id.")] = DEFAULT_MODEL,
@@ -166,12 +174,16 @@ def _stage(
         "compressor": ("compressor", "reasoner") if settings.joint else ("compressor",),
         "rl": ("compressor", "reasoner") if "compressed" in settings.forms else ("reasoner",),
         "gate": ("gate",) if settings.gate != "query" else (),
+        "evidence": (),
     }
     prepare_adapters(backbone, trained[settings.stage], settings, str(adapters or NO_ADAPTERS))
     start = find_queries(str(adapters or DEFAULT_ADAPTERS), settings.embedder)
     device = str(backbone.device)
     if settings.stage == "rl":
         return Reinforce(backbone, settings, material, Embedder(settings.embedder, device=device, queries=start))
+    if settings.stage == "evidence":
+        tagger = find_tagger(str(adapters), settings.embedder) if adapters else None
+        return EvidenceTraining(backbone, Embedder(settings.embedder, device=device), settings, material, tagger)
     if settings.stage == "gate" and settings.gate == "query":
         embedder = Embedder(settings.embedder, device=device)
         passages = _embedded(embedder, material, out, spread)

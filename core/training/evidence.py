@@ -1,0 +1,205 @@
+"""Trains the tagger of :mod:`core.evidence`: which sentences of a paragraph support the answer to a question.
+
+An example is a question, with a note or none, and one or two paragraphs: gold ones, the question's own distractors,
+or neighbours of a gold one, so that the tagger learns to find nothing too. Everything is drawn by (seed, index).
+The loss is the cross-entropy of each sentence's label, the mean over the sentences of an example, so that a long
+paragraph counts as much as a short one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from ..adapters import save_adapters
+from ..backbone import Backbone
+from ..chunking import Span
+from ..embedder import Embedder
+from ..errors import InputError
+from ..evidence import Window, new_tagger, save_tagger, windows
+from ..questions import Paragraph, Question
+from .lessons import evidence
+from .material import Material
+from .settings import TrainingSettings
+from .stage import Stage
+
+_HOPS_MORE = 3
+"""How often more than others a question of several hops comes: there are few, and each has several texts to read."""
+_GOLD = 0.6
+"""Share of the examples with a gold paragraph."""
+_PAIRED = 0.25
+"""Share with a second paragraph, before or behind."""
+_KNOWN = 0.6
+"""Share of the examples of several hops in which evidence of other gold paragraphs is noted already."""
+_NOISE = 0.2
+"""Share of the others with a note that does not matter."""
+_NEAR = 0.7
+"""Share of the negatives that are of the question's own, where it has any."""
+_TITLED = 0.7
+_TOGETHER = 4
+"""Examples of like length, and windows of them, that are read together: few, so that little is padded."""
+_HELD_OUT = 192
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text to find evidence in."""
+
+    question: str
+    notes: tuple[str, ...]
+    text: str
+    evidence: frozenset[str]
+    """Sentences that are evidence, blanks folded; empty where there is none."""
+
+
+class Examples:
+    """An endless, seeded sequence of examples; questions of several hops come more often than others."""
+
+    def __init__(self, questions: Sequence[Question], seed: int) -> None:
+        """
+        Raises:
+            InputError: there is nothing to learn from.
+        """
+        self._questions = [question for question in questions if question.gold]
+        if not self._questions:
+            raise InputError("no question with supporting sentences: see --data")
+        several = [question for question in self._questions if len(question.gold) > 1]
+        self._plan = [*self._questions, *_HOPS_MORE * several]
+        golds = {q.gold[0].text: q.gold[0] for q in self._questions}
+        self._paragraphs = list(golds.values())
+        self._places = {text: place for place, text in enumerate(golds)}
+        self._seed = seed
+        self._order: tuple[int, list[int]] = (-1, [])
+
+    def __len__(self) -> int:
+        return len(self._plan)
+
+    def at(self, index: int) -> Example:
+        """Return example ``index``; any index from 0 on has one."""
+        epoch, place = divmod(index, len(self._plan))
+        if epoch != self._order[0]:
+            self._order = (epoch, Random(f"{self._seed}:{epoch}").sample(range(len(self._plan)), len(self._plan)))
+        question = self._plan[self._order[1][place]]
+        random = Random(f"{self._seed}:{epoch}:evidence:{place}")
+        gold = list({p.text: p for p in question.gold}.values())
+        shown = [random.choice(gold)] if random.random() < _GOLD else [self._negative(question, random)]
+        if random.random() < _PAIRED:
+            shown.insert(random.randrange(2), self._negative(question, random))
+        others = [p for p in gold if all(p.text != s.text for s in shown)]
+        notes: tuple[str, ...] = ()
+        if len(gold) > 1 and others and random.random() < _KNOWN:
+            notes = evidence(question, random.choice(others))[:2]
+        elif random.random() < _NOISE:
+            notes = random.choice(self._questions).gold[0].supporting[:1]
+        titled = random.random() < _TITLED
+        text = "\n\n".join(p.document if titled else p.text for p in shown)
+        wanted = (
+            " ".join(s.split()) for p in gold if any(p.text == q.text for q in shown) for s in evidence(question, p)
+        )
+        return Example(question.question, notes, text, frozenset(wanted))
+
+    def _negative(self, question: Question, random: Random) -> Paragraph:
+        """A paragraph without evidence: a distractor of ``question``, a neighbour of its gold one, or any."""
+        gold = {p.text for p in question.gold}
+        near = [p for p in question.paragraphs if not p.support]
+        if not near and (place := self._places.get(question.gold[0].text)) is not None:
+            near = [self._paragraphs[i] for i in range(max(0, place - 2), min(len(self._paragraphs), place + 3))]
+        near = [p for p in near if p.text not in gold]
+        if near and random.random() < _NEAR:
+            return random.choice(near)
+        return next(p for p in iter(lambda: random.choice(self._paragraphs), None) if p.text not in gold)
+
+
+def labels(example: Example, sentences: Sequence[Span]) -> Tensor:
+    """Return float32 [sentences]: 1 for one that holds a sentence of the evidence, or is a part of one."""
+    said = [" ".join(example.text[start:end].split()) for start, end in sentences]
+    return torch.tensor([float(any(s in e or e in s for e in example.evidence)) for s in said])
+
+
+@dataclass(frozen=True)
+class EvidencePiece:
+    """Examples that are read together, and how many there are in the step."""
+
+    examples: tuple[Example, ...]
+    in_step: int
+
+
+class EvidenceTraining(Stage[EvidencePiece]):
+    """Minimises the cross-entropy of the sentences' labels."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        embedder: Embedder,
+        settings: TrainingSettings,
+        material: Material,
+        start: Path | None = None,
+    ) -> None:
+        """
+        Args:
+            backbone: whose adapters are written beside the tagger, for use; it reads nothing.
+            start: folder of a tagger to go on from.
+        """
+        super().__init__()
+        self.tagger = new_tagger(embedder.model, settings.rank, start).to(backbone.device)
+        self.__dict__["backbone"] = backbone
+        self.backbone: Backbone
+        self.settings, self._embedder = settings, embedder
+        self._tokenizer = embedder.model.tokenizer
+        self._examples = Examples(material.train, settings.seed)
+        held_out = Examples(material.held_out, 0)
+        self._held_out = [held_out.at(i) for i in range(min(_HELD_OUT, len(held_out)))]
+
+    def work(self, step: int, process: int, processes: int) -> Sequence[EvidencePiece]:
+        """See :class:`core.training.stage.Stage`."""
+        batch = self.settings.batch
+        examples = [self._examples.at(step * batch + i) for i in range(batch)]
+        return [EvidencePiece(part, batch) for part in self._parts(examples)][process::processes]
+
+    def _parts(self, examples: Sequence[Example]) -> list[tuple[Example, ...]]:
+        alike = sorted(examples, key=lambda example: len(example.text))
+        return [tuple(alike[i : i + _TOGETHER]) for i in range(0, len(alike), _TOGETHER)]
+
+    def forward(self, piece: EvidencePiece) -> tuple[Tensor, dict[str, float]]:
+        """See :class:`core.training.stage.Stage`."""
+        losses = [binary_cross_entropy_with_logits(logits, wanted) for logits, wanted in self._tagged(piece.examples)]
+        return torch.stack(losses).sum() / piece.in_step, {"examples": float(len(losses))}
+
+    def evaluate(self) -> dict[str, float]:
+        """Measure on held-out questions.
+
+        Loss; precision and recall of the sentences that are taken at P > 0.5; and of the texts that hold evidence,
+        the share whose likeliest sentence is.
+        """
+        read = [pair for part in self._parts(self._held_out) for pair in self._tagged(part)]
+        loss = sum(float(binary_cross_entropy_with_logits(logits, wanted)) for logits, wanted in read) / len(read)
+        logits, wanted = torch.cat([a for a, _ in read]), torch.cat([b for _, b in read])
+        right = float(((logits > 0) & (wanted > 0)).sum())
+        holding = [(a, b) for a, b in read if bool(b.any())]
+        first = sum(float(b[a.argmax()]) for a, b in holding)
+        return {
+            "loss": loss,
+            "precision": right / max(1.0, float((logits > 0).sum())),
+            "recall": right / max(1.0, float(wanted.sum())),
+            "first": first / max(1, len(holding)),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write the tagger, and every other adapter there is."""
+        save_adapters(self.backbone, self.backbone.adapters, folder, self.settings.placement)
+        save_tagger(self.tagger, self._embedder.name, folder)
+
+    def _tagged(self, examples: Sequence[Example]) -> list[tuple[Tensor, Tensor]]:
+        """Return logits and labels [sentences] of each example."""
+        laid = [windows(self._tokenizer, e.question, e.notes, e.text) for e in examples]
+        flat: list[Window] = [window for read in laid for window in read]
+        logits = iter([found for i in range(0, len(flat), _TOGETHER) for found in self.tagger(flat[i : i + _TOGETHER])])
+        found = []
+        for example, read in zip(examples, laid, strict=True):
+            spans = [span for window in read for span in window.sentences]
+            found.append((torch.cat([next(logits) for _ in read]), labels(example, spans).to(self.backbone.device)))
+        return found

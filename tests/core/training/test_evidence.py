@@ -1,0 +1,158 @@
+"""The stage that trains the tagger: its examples, what it learns, what it leaves behind."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.chunking import sentences
+from core.embedder import Embedder
+from core.engine import Engine
+from core.errors import InputError
+from core.evidence import EVIDENCE, find_tagger
+from core.questions import Paragraph, Question
+from core.training import __main__ as command_line
+from core.training.evidence import EvidenceTraining, Example, Examples, labels
+from core.training.material import Material
+from core.training.settings import TrainingSettings
+from core.training.trainer import Trainer, accelerator
+
+from .small_runs import backbone, material, model_folder, settings
+
+EDSEL = Paragraph(
+    title="Edsel Ford", sentences=("Edsel Ford was an executive.", "His father was Henry Ford."), support=(1,)
+)
+HENRY = Paragraph(title="Henry Ford", sentences=("Henry Ford died in Dearborn.",), support=(0,))
+BREAD = Paragraph(title="Bread", sentences=("Bread needs flour.",))
+YEAST = Paragraph(title="Yeast", sentences=("Yeast is a fungus.", "It makes dough rise."), support=(1,))
+HOPS = Question(
+    id="1",
+    dataset="test",
+    question="Where did Edsel Ford's father die?",
+    answers=("Dearborn",),
+    paragraphs=(BREAD, EDSEL, HENRY),
+)
+SINGLE = Question(id="2", dataset="test", question="What makes dough rise?", answers=("yeast",), paragraphs=(YEAST,))
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    return Embedder(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def few() -> Material:
+    whole = material()
+    return Material(whole.train[:24], whole.train[24:32], ())
+
+
+def evidence_settings(**changes: object) -> TrainingSettings:
+    return settings(**{"stage": "evidence", "forms": ("raw",), "batch": 6, "evaluate_every": 100, **changes})
+
+
+def stage_of(embedder: Embedder, few: Material, **changes: object) -> EvidenceTraining:
+    torch.manual_seed(0)
+    return EvidenceTraining(backbone(), embedder, evidence_settings(**changes), few)
+
+
+def test_examples_are_the_same_everywhere_and_show_evidence_where_there_is_some() -> None:
+    examples = [Examples((HOPS, SINGLE), 3).at(i) for i in range(200)]
+    assert examples == [Examples((HOPS, SINGLE), 3).at(i) for i in range(200)]
+    assert examples[:20] != [Examples((HOPS, SINGLE), 4).at(i) for i in range(20)]
+    assert sum(e.question == HOPS.question for e in examples) == 160  # four of five
+    for example in examples:
+        gold = HOPS.gold if example.question == HOPS.question else SINGLE.gold
+        shown = {s for p in gold if p.text in example.text for s in p.supporting}
+        assert example.evidence == shown
+        # What is noted is of a paragraph that is not read now, or does not matter.
+        assert not set(example.notes) & example.evidence
+    assert 0.3 < sum(not e.evidence for e in examples) / 200 < 0.5
+    assert {"Henry Ford died in Dearborn."} in ({*e.notes} for e in examples)
+    assert any("Bread needs flour." in e.text for e in examples)
+    with pytest.raises(InputError, match="no question with supporting sentences"):
+        Examples((), 0)
+
+
+def test_a_sentence_is_evidence_if_it_holds_some_or_is_part_of_it() -> None:
+    text = "Edsel Ford\nEdsel Ford was an\nexecutive. His father was Henry Ford. He had\none; it was red."
+    example = Example("?", (), text, frozenset({"Edsel Ford was an executive.", "He had one; it was red. So it was."}))
+    assert labels(example, sentences(text)).tolist() == [1, 0, 1]
+
+
+def test_a_few_steps_tell_evidence_better_and_leave_a_tagger_for_use(
+    embedder: Embedder, few: Material, tmp_path: Path
+) -> None:
+    stage = stage_of(embedder, few, steps=8, learning_rate=2e-3, save_every=100)
+
+    def loss() -> float:
+        with torch.no_grad():
+            return sum(float(stage(piece)[0]) for piece in stage.work(0, 0, 1))
+
+    with torch.no_grad():
+        start = stage.evaluate()
+    assert set(start) == {"loss", "precision", "recall", "first"}
+    before = loss()
+    Trainer(stage, stage.settings, tmp_path, accelerator()).run()
+    assert loss() < 0.9 * before
+
+    folder = find_tagger(str(tmp_path / "adapters"), embedder.name)
+    assert folder == tmp_path / "adapters" / EVIDENCE
+    used, example = Embedder(device="cpu", tagger=folder), Examples(few.train, 0).at(0)
+    told = used.evidence(example.question, example.notes, example.text)
+    with torch.no_grad():
+        ((expected, _),) = stage._tagged([example])
+    assert told is not None
+    assert [p for _, p in told] == pytest.approx(expected.sigmoid().tolist(), abs=3e-2)
+
+
+def test_what_is_measured_is_what_it_says(embedder: Embedder, few: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = stage_of(embedder, few)
+    read = [
+        (torch.tensor([2.0, -1.0, 1.0]), torch.tensor([1.0, 1.0, 0.0])),  # of two one is taken, and one too many
+        (torch.tensor([-3.0, -2.0]), torch.tensor([1.0, 0.0])),  # the likeliest is not evidence
+        (torch.tensor([-5.0, 1.0]), torch.tensor([0.0, 0.0])),
+    ]
+    monkeypatch.setattr(stage, "_parts", lambda _: [()])
+    monkeypatch.setattr(stage, "_tagged", lambda _: read)
+    found = stage.evaluate()
+    assert (found["precision"], found["recall"], found["first"]) == pytest.approx((1 / 3, 1 / 3, 1 / 2))
+
+
+def test_processes_share_a_step(embedder: Embedder, few: Material) -> None:
+    stage = stage_of(embedder, few, batch=16)
+    with torch.no_grad():
+        whole = sum(float(stage(piece)[0]) for piece in stage.work(1, 0, 1))
+        shared = [stage(piece) for process in (0, 1) for piece in stage.work(1, process, 2)]
+    assert sum(float(loss) for loss, _ in shared) == pytest.approx(whole, rel=1e-3)
+    assert sum(measured["examples"] for _, measured in shared) == 16
+
+
+def test_resumed_it_is_the_same_run(embedder: Embedder, few: Material, tmp_path: Path) -> None:
+    changes = {"steps": 3, "batch": 4, "save_every": 1}
+    whole = stage_of(embedder, few, **changes)
+    Trainer(whole, whole.settings, tmp_path / "whole", accelerator()).run()
+    first = stage_of(embedder, few, **changes)
+    trainer = Trainer(first, first.settings, tmp_path / "parts", accelerator())
+    assert trainer.run(minutes=1e-9).step < 3
+    rest = stage_of(embedder, few, **changes)
+    Trainer(rest, rest.settings, tmp_path / "parts", accelerator()).run(resume=True)
+    for (name, one), other in zip(whole.named_parameters(), rest.parameters(), strict=True):
+        assert torch.equal(one, other), name
+
+
+def test_the_command_trains_a_tagger_that_an_engine_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, train = model_folder(), tmp_path / "data" / "train"
+    train.mkdir(parents=True)
+    (train / "few.jsonl").write_text("\n".join(q.model_dump_json() for q in material().train[:20]))
+    out = tmp_path / "run"
+    options = ("--stage", "evidence", "--data", tmp_path / "data", "--out", out, "--model", model)
+    monkeypatch.setattr(sys, "argv", ["core.training", *map(str, (*options, "--steps", 2, "--batch", 4, "--rank", 2))])
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    assert not ended.value.code
+    with Engine.open(model=model, adapters=str(out / "adapters")) as engine:
+        assert engine.embedder.tagger == out / "adapters" / EVIDENCE
+        told = engine.embedder.evidence(SINGLE.question, (), YEAST.document)
+    assert told is not None
+    assert len(told) == 2
