@@ -34,19 +34,21 @@ class Selector(nn.Module):
     deviation: Tensor
     """float32 [layers, 1, width], which it is then divided by."""
 
-    def __init__(self, layers: int, width: int) -> None:
+    def __init__(self, layers: int, width: int, seed: int = 0) -> None:
         """
         Args:
             layers: of the model.
             width: numbers that a token leaves at a layer: keys and values of all key heads.
+            seed: of the weights that it begins with.
         """
         super().__init__()
+        random = torch.Generator().manual_seed(seed)
         self.register_buffer("mean", torch.zeros(layers, 1, width))
         self.register_buffer("deviation", torch.ones(layers, 1, width))
         self.linear = nn.Parameter(torch.zeros(layers, width, 1))
-        self.inner = nn.Parameter(torch.randn(layers, width, _HIDDEN) / width**0.5)
+        self.inner = nn.Parameter(torch.randn(layers, width, _HIDDEN, generator=random) / width**0.5)
         self.inner_bias = nn.Parameter(torch.zeros(layers, 1, _HIDDEN))
-        self.outer = nn.Parameter(torch.randn(layers, _HIDDEN, 1) / _HIDDEN**0.5)
+        self.outer = nn.Parameter(torch.randn(layers, _HIDDEN, 1, generator=random) / _HIDDEN**0.5)
         self.outer_bias = nn.Parameter(torch.zeros(layers, 1, 1))
 
     def forward(self, keys: Tensor, values: Tensor) -> Tensor:
@@ -97,11 +99,11 @@ def best_positions(scores: Tensor, count: int, sink: int) -> Tensor:
     return ranked.argsort(dim=1, descending=True, stable=True)[:, :count].sort(dim=1).values
 
 
-def new_selector(backbone: Backbone) -> Selector:
+def new_selector(backbone: Backbone, seed: int = 0) -> Selector:
     """Return a selector for ``backbone``, on its device, with random weights: it is to be trained."""
     config = backbone.config
     width = 2 * int(config.num_key_value_heads) * 2 * len(backbone.inverse_frequencies)
-    return Selector(int(config.num_hidden_layers), width).to(backbone.device)
+    return Selector(int(config.num_hidden_layers), width, seed).to(backbone.device)
 
 
 def save_selector(selector: Selector, folder: Path) -> None:

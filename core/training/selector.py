@@ -87,7 +87,7 @@ class SelectorTraining(Stage[TextPiece]):
         if adapters is not None and (adapters / SELECTOR).is_file():
             self.selector = load_selector(backbone, adapters)
         else:
-            self.selector = new_selector(backbone)
+            self.selector = new_selector(backbone, settings.seed)
             self._fit_inputs()
 
     def work(self, step: int, process: int, processes: int) -> Sequence[TextPiece]:
