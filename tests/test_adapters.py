@@ -14,6 +14,7 @@ from core.engine import Engine
 from core.errors import BankMismatchError, InputError, WeightsError
 from core.gate import BankGate, SimilarityGate
 from core.ingest import Document
+from core.selector import new_selector, save_selector
 from core.settings import CompressionSettings, RecallSettings
 from core.slot_gate import SlotGate, save_gate
 
@@ -52,6 +53,41 @@ def test_a_compressor_trained_for_another_placement_is_left_out(tmp_path: Path) 
     folder = trained(backbone(), ("compressor", "reasoner"), tmp_path, "inserted")
     load_adapters(model := backbone(), folder, "in_place")
     assert model.adapters == ("reasoner",)
+
+
+def test_a_selector_alone_is_no_adapter_of_the_compressor(base: str, tmp_path: Path) -> None:
+    folder = trained(backbone(), ("reasoner",), tmp_path / "adapters")
+    save_selector(new_selector(backbone()), folder)
+    load_adapters(model := backbone(), folder, "in_place")
+    assert model.adapters == ("reasoner",)
+    inserted = Compressor(model, CompressionSettings(placement="inserted"))
+    inserted.load_weights(folder)  # nor is an embedding missing beside it
+    with Engine.open(model=base, adapters=str(folder)) as engine:
+        assert engine.form(RecallSettings()) == "raw"
+
+
+def test_a_damaged_adapter_is_no_missing_one(tmp_path: Path) -> None:
+    folder = trained(backbone(), ("compressor",), tmp_path)
+    (folder / "compressor" / "adapter_model.safetensors").unlink()
+    with pytest.raises(WeightsError, match="no adapter at"):
+        load_adapters(backbone(), folder, "in_place")
+
+
+def test_a_bank_of_selected_tokens_is_opened_with_its_selector_only(base: str, tmp_path: Path) -> None:
+    folder = trained(backbone(), ("reasoner",), tmp_path / "adapters")
+    chosen = CompressionSettings(placement="selected", chunk_tokens=64)
+    with pytest.raises(WeightsError, match=r"adapters that hold one.*--stage selector.*placement='in_place'"):
+        Engine.open(tmp_path / "bank", model=base, adapters=str(folder), compression=chosen)
+    assert not (tmp_path / "bank").exists()
+    save_selector(new_selector(backbone()), folder)
+    with Engine.open(tmp_path / "bank", model=base, adapters=str(folder), compression=chosen) as engine:
+        engine.add([Document("a", TEXT)])
+        digest = engine.bank.digest()
+    with Engine.open(tmp_path / "bank") as again:
+        assert again.bank.digest() == digest
+    save_selector(new_selector(backbone(), seed=1), folder)
+    with pytest.raises(BankMismatchError, match="weights"):
+        Engine.open(tmp_path / "bank")
 
 
 def test_adapters_of_another_base_are_refused(tmp_path: Path) -> None:
