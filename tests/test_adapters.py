@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.adapters import CARD, find_adapters, load_adapters, save_adapters
+from core.adapters import CARD, find_adapters, holds_adapter, load_adapters, save_adapters
 from core.backbone import Backbone, Role
 from core.compressor import Compressor
 from core.engine import Engine
@@ -17,6 +17,7 @@ from core.ingest import Document
 from core.selector import new_selector, save_selector
 from core.settings import CompressionSettings, RecallSettings
 from core.slot_gate import SlotGate, save_gate
+from core.weights import DEFAULT_MODEL
 
 from .tiny_models import backbone, causal_lm, randomize_adapter, tokenizer
 
@@ -64,6 +65,17 @@ def test_a_selector_alone_is_no_adapter_of_the_compressor(base: str, tmp_path: P
     inserted.load_weights(folder)  # nor is an embedding missing beside it
     with Engine.open(model=base, adapters=str(folder)) as engine:
         assert engine.form(RecallSettings()) == "raw"
+
+
+def test_the_selector_that_ships_is_of_the_default_model_and_makes_no_adapter(default_backbone: Backbone) -> None:
+    folder = find_adapters("default", DEFAULT_MODEL)
+    assert folder is not None
+    assert not holds_adapter(folder / "compressor")
+    made = Compressor(default_backbone, CompressionSettings(placement="selected"))
+    made.load_weights(folder)
+    made.check()
+    (slots,) = made.compress([default_backbone.encode(TEXT)])
+    assert len({tuple(layer) for layer in slots.positions.tolist()}) > 20  # of 30 layers
 
 
 def test_a_damaged_adapter_is_no_missing_one(tmp_path: Path) -> None:

@@ -176,6 +176,8 @@ def _loss(scores: Tensor, worth: Tensor) -> Tensor:
 def _measures(scores: Tensor, worth: Tensor) -> dict[str, float]:
     """Return what :meth:`SelectorTraining.evaluate` measures, of one text."""
     pairs = torch.stack((scores[:, _SINK:].flatten(), worth[:, _SINK:].flatten()))
+    with torch.autocast(pairs.device.type, enabled=False):  # or it has three digits
+        correlation = float(torch.corrcoef(pairs)[0, 1])
     count = -(-(scores.shape[1] - _SINK) // _KEPT)
     chosen, right = (
         torch.zeros_like(worth).scatter(1, best_positions(s, _SINK + count, _SINK), 1)[:, _SINK:]
@@ -183,6 +185,6 @@ def _measures(scores: Tensor, worth: Tensor) -> dict[str, float]:
     )
     return {
         "loss": float(_loss(scores, worth)),
-        "correlation": float(torch.corrcoef(pairs)[0, 1]),
+        "correlation": correlation,
         "overlap": float((chosen * right).sum() / right.sum()),
     }
