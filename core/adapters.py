@@ -59,6 +59,11 @@ def read_card(folder: Path) -> AdapterCard:
         raise WeightsError(f"{folder / CARD} cannot be read: {error}") from error
 
 
+def holds_adapter(folder: Path) -> bool:
+    """Whether ``folder`` has an adapter, whole or damaged; a compressor's may have a selector and nothing else."""
+    return any((folder / name).is_file() for name in ("adapter_config.json", "adapter_model.safetensors"))
+
+
 def load_adapters(backbone: Backbone, folder: Path, placement: Placement, trainable: Sequence[Role] = ()) -> None:
     """Load every adapter of ``folder`` onto ``backbone``; the compressor's only if it was trained for ``placement``.
 
@@ -72,7 +77,7 @@ def load_adapters(backbone: Backbone, folder: Path, placement: Placement, traina
             f"{backbone.base_fingerprint}: use the model that they were trained on, or adapters='none'"
         )
     for role in ROLES:
-        if (folder / role).is_dir() and (role != "compressor" or card.placement == placement):
+        if holds_adapter(folder / role) and (role != "compressor" or card.placement == placement):
             backbone.load_adapter(role, folder / role, trainable=role in trainable)
 
 

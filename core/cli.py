@@ -48,7 +48,7 @@ def ingest(
     namespace: NamespaceOption = DEFAULT_NAMESPACE,
     ratio: Annotated[int | None, typer.Option(help="Tokens for each slot: 1, 2, 4, 8 or 16. [default: 4]")] = None,
     chunk_tokens: Annotated[int | None, typer.Option(help="Most tokens in a chunk. [default: 1024]")] = None,
-    placement: Annotated[str | None, typer.Option(help="in_place, inserted or inserted_copy.")] = None,
+    placement: Annotated[str | None, typer.Option(help="in_place, selected, inserted or inserted_copy.")] = None,
     slots: Annotated[str | None, typer.Option(help="How slots are kept: bf16 or int8. [default: bf16]")] = None,
     text_only: Annotated[
         bool, typer.Option("--text-only", help="Encode no slots: far cheaper, and only the raw form can be asked.")

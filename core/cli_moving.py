@@ -76,7 +76,9 @@ def reencode(
     out: Annotated[Path, typer.Option(help="Directory of the new bank.")],
     ratio: Annotated[int | None, typer.Option(help="Tokens for each slot: 1, 2, 4, 8 or 16; as the bank.")] = None,
     chunk_tokens: Annotated[int | None, typer.Option(help="Most tokens in a chunk; as the bank.")] = None,
-    placement: Annotated[str | None, typer.Option(help="in_place, inserted or inserted_copy; as the bank.")] = None,
+    placement: Annotated[
+        str | None, typer.Option(help="in_place, selected, inserted or inserted_copy; as the bank.")
+    ] = None,
     slots: Annotated[bool | None, typer.Option("--slots/--text-only", help="Whether to encode slots.")] = None,
     model: ModelOption = None,
     adapters: AdaptersOption = None,

@@ -82,6 +82,7 @@ class Engine:
             adapters: what ``backbone`` was given, as it was asked for: the bank remembers it.
 
         Raises:
+            WeightsError: the placement needs weights that the adapters do not hold.
             BankMismatchError: the bank was made with another model or other settings.
             BankError, StorageError: see :class:`core.memory_bank.MemoryBank`.
         """
@@ -89,9 +90,11 @@ class Engine:
         self.compressor = Compressor(backbone, compression)
         self._slot_gate = None
         if folder := find_adapters(adapters, backbone.name):
-            self.compressor.load_memory_embedding(folder)
+            self.compressor.load_weights(folder)
             if (folder / HEAD).is_file():
                 self._slot_gate = load_gate(backbone, folder).requires_grad_(False)
+        if compression.encode:
+            self.compressor.check()
         self.bank = MemoryBank(
             Fingerprint(
                 model=backbone.name,

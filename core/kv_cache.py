@@ -1,6 +1,7 @@
 """Slots and the cache they are read through. The only user of transformers' cache internals.
 
-A slot is the key and value that one token left at every layer. Keys are kept rotated to the slot's
+A slot is the key and value that one token left at every layer, or, where tokens are selected, that a token of each
+layer's own choice left there. Keys are kept rotated to the slot's
 position inside its own chunk; opening a chunk further back turns them on by the difference, which
 for rotary embeddings is exact: R(p + d) k = R(d) R(p) k.
 """
@@ -22,12 +23,12 @@ class Slots:
     values: Tensor
     """[layers, kv_heads, slots, head_dim]."""
     positions: Tensor
-    """int32 [slots], rising, from the chunk's start."""
+    """int32 [slots], or [layers, slots] where each layer keeps tokens of its own; rising, from the chunk's start."""
     span: int
     """Positions that the chunk takes up: what follows it starts here."""
 
     def __len__(self) -> int:
-        return int(self.positions.shape[0])
+        return int(self.positions.shape[-1])
 
     @property
     def nbytes(self) -> int:
@@ -74,27 +75,30 @@ def expand_prefix(prefix: Prefix, rows: int) -> Prefix:
 
 
 def gather_slots(cache: DynamicCache, row: int, positions: Tensor, span: int) -> Slots:
-    """Take the slots at ``positions`` (int64 [slots]) of batch row ``row`` out of ``cache``.
+    """Take the slots at ``positions`` (int64 [slots] or [layers, slots]) of batch row ``row`` out of ``cache``.
 
     The gradient flows through, so that a compressor can be trained on what was read from its slots.
     """
-    keys = torch.stack([layer.keys[row].index_select(1, positions) for layer in cache.layers])
-    values = torch.stack([layer.values[row].index_select(1, positions) for layer in cache.layers])
+    places = list(zip(cache.layers, positions.expand(len(cache.layers), -1), strict=True))
+    keys = torch.stack([layer.keys[row].index_select(1, there) for layer, there in places])
+    values = torch.stack([layer.values[row].index_select(1, there) for layer, there in places])
     return Slots(keys, values, positions.to(torch.int32), span)
 
 
-def rotate_keys(keys: Tensor, offset: int, inverse_frequencies: Tensor) -> Tensor:
+def rotate_keys(keys: Tensor, offset: int | Tensor, inverse_frequencies: Tensor) -> Tensor:
     """Turn rotated ``keys`` on by ``offset`` positions (RoPE, arXiv 2104.09864, equation 34).
 
     Args:
-        keys: [..., head_dim], the two halves of head_dim paired as Llama pairs them.
-        offset: positions to move by.
+        keys: [..., tokens, head_dim], the two halves of head_dim paired as Llama pairs them.
+        offset: positions to move by, back where it is negative; one for all, or int [tokens], one for each.
         inverse_frequencies: float32 [head_dim / 2].
     """
-    if offset == 0:
+    if isinstance(offset, int) and offset == 0:
         return keys
     # In float64 because offsets reach millions, where float32 angles are off by whole radians.
-    angles = (inverse_frequencies.double() * offset).repeat(2)
+    turns = offset if isinstance(offset, int) else offset[:, None]
+    half = inverse_frequencies.double() * turns
+    angles = torch.cat((half, half), dim=-1)
     cos, sin = angles.cos().float(), angles.sin().float()
     first, second = keys.float().chunk(2, dim=-1)
     turned = keys.float() * cos + torch.cat((-second, first), dim=-1) * sin

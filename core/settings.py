@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import InputError
 
-Placement = Literal["in_place", "inserted", "inserted_copy"]
+Placement = Literal["in_place", "inserted", "inserted_copy", "selected"]
 Form = Literal["raw", "compressed"]
 GateChoice = Literal["slots", "similarity"]
 Ratio = Literal[1, 2, 4, 8, 16]
@@ -53,7 +53,8 @@ class CompressionSettings(CheckedSettings):
     placement: Placement = "in_place"
     """``in_place``: the last token of each group of α is its slot. ``inserted``: a learned memory
     token follows each group (LycheeMemory, section 3). ``inserted_copy``: that token starts as a
-    copy of the group's last one."""
+    copy of the group's last one. ``selected``: as many tokens as in place, at each layer those that a
+    trained selector finds best worth keeping (:mod:`core.selector`)."""
     sink_tokens: Annotated[int, Field(ge=0, le=64)] = 4
     """First tokens of a chunk that are kept beside the slots (the attention sink, arXiv 2309.17453)."""
     encode: bool = True

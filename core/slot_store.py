@@ -184,9 +184,8 @@ def _consistent(slots: Slots) -> bool:
     keys, values, positions = slots.keys, slots.values, slots.positions
     return (
         keys.dim() == 4
-        and positions.dim() == 1
         and keys.shape == values.shape
-        and keys.shape[2] == positions.shape[0]
+        and positions.shape in (keys.shape[2:3], keys.shape[0:3:2])  # [slots] or [layers, slots]
         and keys.dtype == values.dtype
         and keys.dtype.is_floating_point
         and positions.dtype == torch.int32

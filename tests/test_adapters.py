@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.adapters import CARD, find_adapters, load_adapters, save_adapters
+from core.adapters import CARD, find_adapters, holds_adapter, load_adapters, save_adapters
 from core.backbone import Backbone, Role
 from core.compressor import Compressor
 from core.engine import Engine
 from core.errors import BankMismatchError, InputError, WeightsError
 from core.gate import BankGate, SimilarityGate
 from core.ingest import Document
+from core.selector import new_selector, save_selector
 from core.settings import CompressionSettings, RecallSettings
 from core.slot_gate import SlotGate, save_gate
+from core.weights import DEFAULT_MODEL
 
 from .tiny_models import backbone, causal_lm, randomize_adapter, tokenizer
 
@@ -52,6 +54,52 @@ def test_a_compressor_trained_for_another_placement_is_left_out(tmp_path: Path) 
     folder = trained(backbone(), ("compressor", "reasoner"), tmp_path, "inserted")
     load_adapters(model := backbone(), folder, "in_place")
     assert model.adapters == ("reasoner",)
+
+
+def test_a_selector_alone_is_no_adapter_of_the_compressor(base: str, tmp_path: Path) -> None:
+    folder = trained(backbone(), ("reasoner",), tmp_path / "adapters")
+    save_selector(new_selector(backbone()), folder)
+    load_adapters(model := backbone(), folder, "in_place")
+    assert model.adapters == ("reasoner",)
+    inserted = Compressor(model, CompressionSettings(placement="inserted"))
+    inserted.load_weights(folder)  # nor is an embedding missing beside it
+    with Engine.open(model=base, adapters=str(folder)) as engine:
+        assert engine.form(RecallSettings()) == "raw"
+
+
+def test_the_selector_that_ships_is_of_the_default_model_and_makes_no_adapter(default_backbone: Backbone) -> None:
+    folder = find_adapters("default", DEFAULT_MODEL)
+    assert folder is not None
+    assert not holds_adapter(folder / "compressor")
+    made = Compressor(default_backbone, CompressionSettings(placement="selected"))
+    made.load_weights(folder)
+    made.check()
+    (slots,) = made.compress([default_backbone.encode(TEXT)])
+    assert len({tuple(layer) for layer in slots.positions.tolist()}) > 20  # of 30 layers
+
+
+def test_a_damaged_adapter_is_no_missing_one(tmp_path: Path) -> None:
+    folder = trained(backbone(), ("compressor",), tmp_path)
+    (folder / "compressor" / "adapter_model.safetensors").unlink()
+    with pytest.raises(WeightsError, match="no adapter at"):
+        load_adapters(backbone(), folder, "in_place")
+
+
+def test_a_bank_of_selected_tokens_is_opened_with_its_selector_only(base: str, tmp_path: Path) -> None:
+    folder = trained(backbone(), ("reasoner",), tmp_path / "adapters")
+    chosen = CompressionSettings(placement="selected", chunk_tokens=64)
+    with pytest.raises(WeightsError, match=r"adapters that hold one.*--stage selector.*placement='in_place'"):
+        Engine.open(tmp_path / "bank", model=base, adapters=str(folder), compression=chosen)
+    assert not (tmp_path / "bank").exists()
+    save_selector(new_selector(backbone()), folder)
+    with Engine.open(tmp_path / "bank", model=base, adapters=str(folder), compression=chosen) as engine:
+        engine.add([Document("a", TEXT)])
+        digest = engine.bank.digest()
+    with Engine.open(tmp_path / "bank") as again:
+        assert again.bank.digest() == digest
+    save_selector(new_selector(backbone(), seed=1), folder)
+    with pytest.raises(BankMismatchError, match="weights"):
+        Engine.open(tmp_path / "bank")
 
 
 def test_adapters_of_another_base_are_refused(tmp_path: Path) -> None:

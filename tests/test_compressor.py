@@ -8,13 +8,15 @@ from torch import Tensor
 
 from core.backbone import Backbone
 from core.compressor import Compressor
-from core.errors import InputError
-from core.kv_cache import Slots
+from core.errors import InputError, WeightsError
+from core.kv_cache import Slots, open_slots, rotate_keys
+from core.selector import best_positions, new_selector, unrotated
 from core.settings import CompressionSettings
 
 from .tiny_models import backbone, causal_lm, default_backbone, logits_after, random_ids
 
-PLACEMENTS = ("in_place", "inserted", "inserted_copy")
+PLACEMENTS = ("in_place", "inserted", "inserted_copy", "selected")
+INSERTED = PLACEMENTS[1:3]
 # Keys and values of the tiny models reach 7 in size; fp32 differs between batch sizes by the order of its sums.
 TINY = 5e-5
 
@@ -25,7 +27,11 @@ def tiny() -> Backbone:
 
 
 def compressor(model: Backbone, **settings: object) -> Compressor:
-    return Compressor(model, CompressionSettings(**settings))
+    """Return a compressor with the weights that it starts with; a selector's are random."""
+    made = Compressor(model, CompressionSettings(**settings))
+    if made.settings.placement == "selected":
+        made.selector = new_selector(model)
+    return made
 
 
 def assert_same(found: Slots, expected: Slots, tolerance: float) -> None:
@@ -50,7 +56,7 @@ def test_a_batch_of_unequal_chunks_gives_the_slots_of_each_alone(
     tiny: Backbone, placement: str, ratio: int, sink: int
 ) -> None:
     made = compressor(tiny, placement=placement, ratio=ratio, sink_tokens=sink)
-    if placement != "in_place":  # away from where training starts, so that the embedding counts
+    if placement in INSERTED:  # away from where training starts, so that the embedding counts
         made.memory_embedding.data += torch.randn(64, generator=torch.Generator().manual_seed(3))
     chunks = [random_ids(n, seed=n) for n in (37, 3, 1, 16, 64)]
     for chunk, slots in zip(chunks, made.compress(chunks), strict=True):
@@ -79,7 +85,7 @@ def test_in_place_keeps_the_last_token_of_each_group_and_the_sink(
     assert (slots.positions.tolist(), slots.span) == (positions, tokens)
 
 
-@pytest.mark.parametrize("placement", ["inserted", "inserted_copy"])
+@pytest.mark.parametrize("placement", INSERTED)
 @pytest.mark.parametrize(
     ("tokens", "ratio", "sink", "positions", "span"),
     [
@@ -110,7 +116,7 @@ def test_in_place_slots_are_what_the_plain_model_leaves_there(tiny: Backbone) ->
     torch.testing.assert_close(slots.values, values, atol=TINY, rtol=0)
 
 
-@pytest.mark.parametrize("placement", ["inserted", "inserted_copy"])
+@pytest.mark.parametrize("placement", INSERTED)
 def test_inserted_slots_are_what_the_plain_model_leaves_at_the_memory_embedding(tiny: Backbone, placement: str) -> None:
     made, chunk = compressor(tiny, placement=placement, ratio=4, sink_tokens=2), random_ids(10)
     made.memory_embedding.data += torch.randn(64, generator=torch.Generator().manual_seed(3))
@@ -121,6 +127,81 @@ def test_inserted_slots_are_what_the_plain_model_leaves_at_the_memory_embedding(
     keys, values = plain_cache(torch.stack(rows), [0, 1, 4, 9, 12])
     torch.testing.assert_close(slots.keys, keys, atol=TINY, rtol=0)
     torch.testing.assert_close(slots.values, values, atol=TINY, rtol=0)
+
+
+@pytest.mark.parametrize("sink", [0, 4])
+@pytest.mark.parametrize("ratio", [1, 2, 4, 8, 16])
+def test_selected_keeps_as_many_tokens_as_in_place_and_the_sink(tiny: Backbone, ratio: int, sink: int) -> None:
+    chunks = [random_ids(n, seed=n) for n in (1, 2, 3, 5, 16, 37)]
+    selected = compressor(tiny, placement="selected", ratio=ratio, sink_tokens=sink).compress(chunks)
+    in_place = compressor(tiny, ratio=ratio, sink_tokens=sink).compress(chunks)
+    for chunk, slots, plain in zip(chunks, selected, in_place, strict=True):
+        assert (len(slots), slots.span, slots.positions.dtype) == (len(plain), len(chunk), torch.int32)
+        assert slots.positions.shape == (3, len(plain))
+        assert (slots.positions.diff() > 0).all()
+        first = min(sink, len(chunk))
+        assert slots.positions[:, :first].tolist() == 3 * [list(range(first))]
+        assert slots.positions.max() < len(chunk)
+
+
+def test_selected_slots_are_what_the_plain_model_leaves_at_the_best_positions(tiny: Backbone) -> None:
+    made, chunk = compressor(tiny, placement="selected", ratio=4, sink_tokens=2), random_ids(40)
+    (slots,) = made.compress([chunk])
+    keys, values = plain_cache(tiny.embeddings(torch.tensor(chunk)), list(range(40)))
+    assert made.selector is not None
+    scores = made.selector(unrotated(keys, tiny.inverse_frequencies), values)
+    assert slots.positions.tolist() == best_positions(scores, 12, 2).tolist()
+    assert len({tuple(layer) for layer in slots.positions.tolist()}) == 3  # each layer its own
+    for layer, places in enumerate(slots.positions.tolist()):
+        torch.testing.assert_close(slots.keys[layer], keys[layer][:, places], atol=TINY, rtol=0)
+        torch.testing.assert_close(slots.values[layer], values[layer][:, places], atol=TINY, rtol=0)
+
+
+def test_selected_at_ratio_1_is_in_place_to_the_bit(tiny: Backbone) -> None:
+    chunk = random_ids(37)
+    (slots,) = compressor(tiny, placement="selected", ratio=1).compress([chunk])
+    (plain,) = compressor(tiny, ratio=1).compress([chunk])
+    assert torch.equal(slots.keys, plain.keys)
+    assert torch.equal(slots.values, plain.values)
+    assert torch.equal(slots.positions, plain.positions.expand(3, -1))
+
+
+def test_selected_slots_are_opened_behind_other_chunks_as_they_would_stand_there(tiny: Backbone) -> None:
+    one, other = compressor(tiny, placement="selected", ratio=4).compress([random_ids(20, seed=1), random_ids(9)])
+    turn = tiny.inverse_frequencies
+    prefix = open_slots([[one, other]], turn, device=torch.device("cpu"), dtype=torch.float32)
+    assert prefix.next_positions.tolist() == [29]
+    for layer, cached in enumerate(prefix.cache.layers):
+        plain = rotate_keys(other.keys[layer], -other.positions[layer], turn)
+        there = rotate_keys(plain, 20 + other.positions[layer], turn)
+        torch.testing.assert_close(cached.keys[0, :, len(one) :], there, atol=TINY, rtol=0)
+
+
+def test_selecting_without_a_selector_says_what_to_do(tiny: Backbone) -> None:
+    with pytest.raises(WeightsError, match=r"selector for tiny llama.*--stage selector.*placement='in_place'"):
+        Compressor(tiny, CompressionSettings(placement="selected")).compress([random_ids(5)])
+
+
+def test_a_selector_is_part_of_the_fingerprint_and_is_not_trained_with_the_compressor(tiny: Backbone) -> None:
+    made = compressor(tiny, placement="selected")
+    before = made.fingerprint()
+    assert before == compressor(tiny, placement="selected").fingerprint() != compressor(tiny).fingerprint()
+    assert made.selector is not None
+    made.selector.mean[0, 0, 0] += 1e-3
+    assert made.fingerprint() != before
+
+
+def test_a_model_in_bf16_selects_in_fp32() -> None:
+    model = Backbone(causal_lm().bfloat16(), backbone().tokenizer, "tiny llama")
+    made, chunk = compressor(model, placement="selected", ratio=4), random_ids(40)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        (slots,) = made.compress([chunk])
+    (whole,) = compressor(model, ratio=1).compress([chunk])
+    assert slots.keys.dtype == torch.bfloat16
+    assert made.selector is not None
+    scores = made.selector(unrotated(whole.keys, model.inverse_frequencies), whole.values)
+    assert scores.dtype == torch.float32
+    assert slots.positions.tolist() == best_positions(scores, 13, 4).tolist()
 
 
 def test_the_memory_embedding_starts_as_end_of_text_or_as_a_plain_copy(tiny: Backbone) -> None:
@@ -181,7 +262,7 @@ def test_the_reasoners_loss_reaches_the_compressor_the_reasoner_and_the_memory_e
         ]
         assert grads
         assert all(g is not None and g.abs().max() > 0 for g in grads), role
-    if placement != "in_place":
+    if placement in INSERTED:
         assert made.memory_embedding.grad is not None
         assert made.memory_embedding.grad.abs().max() > 0
     assert all(p.grad is None for n, p in with_adapters.causal_lm.named_parameters() if "lora_" not in n)

@@ -132,6 +132,17 @@ def test_rotating_by_millions_keeps_its_precision() -> None:
     torch.testing.assert_close(rotate_keys(key, far, frequencies), expected, atol=1e-5, rtol=0)
 
 
+def test_each_token_is_rotated_by_its_own_offset() -> None:
+    frequencies = torch.linspace(1, 0.01, 8)
+    keys = torch.randn(2, 3, 4, 16, generator=torch.Generator().manual_seed(0))
+    offsets = torch.tensor([0, 7, -3, 2_000_001])
+    turned = rotate_keys(keys, offsets, frequencies)
+    for place, offset in enumerate(offsets.tolist()):
+        alone = rotate_keys(keys[:, :, place], offset, frequencies)
+        torch.testing.assert_close(turned[:, :, place], alone, atol=0, rtol=0)
+    torch.testing.assert_close(rotate_keys(turned, -offsets, frequencies), keys, atol=1e-5, rtol=0)
+
+
 def test_rotating_by_nothing_changes_no_bit_and_keeps_the_type() -> None:
     keys = torch.randn(3, 16, generator=torch.Generator().manual_seed(0)).bfloat16()
     frequencies = torch.linspace(1, 0.01, 8)
@@ -188,3 +199,14 @@ def test_gathering_takes_the_asked_positions_and_lets_the_gradient_through() -> 
     assert keys.grad is not None
     assert keys.grad[1, 0, :, 0].tolist() == [0, 11, 0, 0, 11, 0]
     assert not keys.grad[0].any()
+
+
+def test_gathering_takes_each_layers_own_positions() -> None:
+    cache = DynamicCache()
+    for layer in range(2):
+        numbers = 10.0 * layer + torch.arange(6.0).reshape(1, 1, 6, 1)
+        cache.update(numbers, -numbers, layer)
+    slots = gather_slots(cache, 0, torch.tensor([[0, 1, 4], [2, 3, 5]]), 6)
+    assert slots.keys.flatten().tolist() == [0, 1, 4, 12, 13, 15]
+    assert slots.values.flatten().tolist() == [0, -1, -4, -12, -13, -15]
+    assert (slots.positions.tolist(), slots.positions.dtype, len(slots)) == ([[0, 1, 4], [2, 3, 5]], torch.int32, 3)

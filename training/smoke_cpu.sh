@@ -22,6 +22,11 @@ small=(--data "$out/data" --model "$out/model" --rank 4 --warmup 2 --evaluate-ev
 "$python" -m core.training --stage compressor --out "$out/inserted" "${small[@]}" --steps 2 \
     --placement inserted --reconstruction 0.25 --continuation 0.25
 
+# Which tokens are kept, and a compressor for those.
+"$python" -m core.training --stage selector --out "$out/selector" "${small[@]}" --steps 2
+"$python" -m core.training --stage compressor --out "$out/selected" "${small[@]}" --steps 2 \
+    --placement selected --adapters "$out/selector/adapters"
+
 # All stages in order, each from the adapters of those before it.
 "$python" -m core.training --stage all --out "$out/all" "${small[@]}" --steps 2 --batch 2 \
     --reconstruction 0.25 --continuation 0.25 \
@@ -35,11 +40,12 @@ small=(--data "$out/data" --model "$out/model" --rank 4 --warmup 2 --evaluate-ev
 "$python" -m core.training --stage gate --gate query --out "$out/queries" "${small[@]}" --steps 2 \
     --adapters "$out/all/rl/adapters"
 
-for made in reasoner inserted all/reasoner all/compressor all/rl all/gate probes queries; do
+for made in reasoner inserted selector selected all/reasoner all/compressor all/rl all/gate probes queries; do
     test -s "$out/$made/curve.png"
     test -s "$out/$made/adapters/adapters.json"
 done
 test -s "$out/inserted/adapters/compressor/memory_embedding.safetensors"
+test -s "$out/selected/adapters/compressor/selector.safetensors"
 test -s "$out/probes/adapters/gate/head.safetensors"
 test -s "$out/queries/adapters/queries/adapter_model.safetensors"
 echo "every stage ran; see $out/*/curve.png"

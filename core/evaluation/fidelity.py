@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -87,7 +88,8 @@ def measure(
     Args:
         stories: texts of which the first ``context`` tokens and the 97 after them are used.
         questions: with gold paragraphs.
-        adapters: the folder that ``backbone`` has its adapters from: inserted tokens have an embedding there.
+        adapters: the folder that ``backbone`` has its adapters from: inserted tokens have an embedding, selected ones a
+            selector there.
         step: called after each row.
 
     Raises:
@@ -100,7 +102,7 @@ def measure(
     for ratio in ratios:
         compressor = Compressor(backbone, CompressionSettings(ratio=ratio, placement=placement)).to(backbone.device)
         if adapters is not None:
-            compressor.load_memory_embedding(adapters)
+            compressor.load_weights(adapters)
         for kind in kept_as:
             keep = KEPT[kind]
             loss, _ = read_after(backbone, compressor, contexts, targets, keep)
@@ -204,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--questions", type=int, default=32, metavar="N")
     parser.add_argument("--context", type=int, default=256, metavar="N", help="tokens of a story to compress [256]")
     parser.add_argument("--ratios", nargs="+", type=int, default=list(RATIOS), choices=RATIOS)
-    parser.add_argument("--placements", nargs="+", default=list(PLACEMENTS), choices=(*PLACEMENTS, "inserted_copy"))
+    parser.add_argument("--placements", nargs="+", default=list(PLACEMENTS), choices=get_args(Placement))
     parser.add_argument("--slots", nargs="+", default=["bf16"], choices=list(KEPT), help="how slots are kept [bf16]")
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], help="that the model computes in [as it is fast]")

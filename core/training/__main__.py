@@ -27,6 +27,7 @@ from .gate import GateTraining
 from .material import Material, read_material
 from .query_gate import Passages, QueryTraining, read_passages
 from .rl import Reinforce
+from .selector import SelectorTraining
 from .settings import GateKind, StageName, TrainingSettings
 from .stage import Stage
 from .supervised import Supervised
@@ -35,23 +36,17 @@ from .trainer import Finished, Trainer, accelerator
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 _ORDER: tuple[StageName, ...] = ("reasoner", "compressor", "rl", "gate", "evidence")
-"""What ``all`` does: each stage starts from the adapters of those before it."""
+"""What ``all`` does: each stage starts from the adapters of those before it; the selector first, where there is one."""
 
-_FORMS: dict[StageName, str] = {
-    "reasoner": "raw",
-    "compressor": "compressed",
-    "rl": "compressed",
-    "gate": "compressed",
-    "evidence": "raw",
-}
+_FORMS: dict[StageName, str] = {"reasoner": "raw", "compressor": "compressed", "rl": "compressed", "gate": "compressed"}
 
-_RATES: dict[StageName, float] = {"reasoner": 5e-4, "compressor": 5e-4, "rl": 3e-5, "gate": 5e-4, "evidence": 5e-4}
+_RATES: dict[StageName, float] = {"selector": 3e-3, "reasoner": 5e-4, "compressor": 5e-4, "rl": 3e-5, "gate": 5e-4}
 """Highest learning rates. That of RL is LycheeMemory's: it refines a policy that a higher one would undo."""
 
 
 @app.command()
 def train(
-    stage: Annotated[str, typer.Option(help="compressor, reasoner, rl, gate, evidence, or all of them in order.")],
+    stage: Annotated[str, typer.Option(help="selector, compressor, reasoner, rl, gate, evidence, or all in order.")],
     data: Annotated[Path, typer.Option(help="Folder with train/*.jsonl.gz and pool/wikipedia.jsonl.gz.")],
     out: Annotated[Path, typer.Option(help="Folder of the run: settings, checkpoint, metrics, curve, adapters.")],
     model: Annotated[str, typer.Option(help="Folder or Hugging Face id.")] = DEFAULT_MODEL,
@@ -60,7 +55,7 @@ def train(
     minutes: Annotated[float, typer.Option(help="Stop after so many minutes, to be resumed.")] = math.inf,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     steps: Annotated[int, typer.Option(help="Optimiser steps of the whole run.")] = 400,
-    batch: Annotated[int, typer.Option(help="Lessons, questions or pairs in a step, over all processes.")] = 4,
+    batch: Annotated[int, typer.Option(help="Lessons, texts or questions in a step, over all processes.")] = 4,
     learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate. [default: by stage]")] = None,
     warmup: Annotated[int, typer.Option(help="Steps over which it rises from 0.")] = 20,
     rank: Annotated[int, typer.Option(help="Rank of a new adapter.")] = 16,
@@ -68,7 +63,7 @@ def train(
         str | None,
         typer.Option(help="What the reasoner reads: raw, compressed, or raw,compressed. [default: by stage]"),
     ] = None,
-    placement: Annotated[str, typer.Option(help="in_place, inserted or inserted_copy.")] = "in_place",
+    placement: Annotated[str, typer.Option(help="in_place, selected, inserted or inserted_copy.")] = "in_place",
     ratios: Annotated[str, typer.Option(help="Tokens for each slot to draw from.")] = "2,4,8,16",
     reconstruction: Annotated[float, typer.Option(help="Share of compressor lessons that repeat pool text.")] = 0.0,
     continuation: Annotated[float, typer.Option(help="Share of them that go on after pool text.")] = 0.0,
@@ -95,7 +90,11 @@ def train(
     seed: Annotated[int, typer.Option(help="Of data order, ratios and samples.")] = 0,
 ) -> None:
     """Train adapters. Interrupt it and go on with --resume; a checkpoint is written on the way out."""
-    stages = list(_ORDER) if stage == "all" else [cast(StageName, stage)]
+    if stage == "selector":
+        placement = "selected"  # the only one that it is for
+    stages = [cast(StageName, stage)] if stage != "all" else list(_ORDER)
+    if stage == "all" and placement == "selected":
+        stages.insert(0, "selector")
     until = time.monotonic() + 60 * minutes
     material, spread = read_material(data), accelerator()
     for name in stages:
@@ -170,6 +169,7 @@ def _stage(
     spread: Accelerator,
 ) -> Stage:  # type: ignore[type-arg]
     trained: dict[StageName, tuple[Role, ...]] = {
+        "selector": (),
         "reasoner": ("reasoner",),
         "compressor": ("compressor", "reasoner") if settings.joint else ("compressor",),
         "rl": ("compressor", "reasoner") if "compressed" in settings.forms else ("reasoner",),
@@ -177,6 +177,8 @@ def _stage(
         "evidence": (),
     }
     prepare_adapters(backbone, trained[settings.stage], settings, str(adapters or NO_ADAPTERS))
+    if settings.stage == "selector":
+        return SelectorTraining(backbone, settings, material, adapters)
     start = find_queries(str(adapters or DEFAULT_ADAPTERS), settings.embedder)
     device = str(backbone.device)
     if settings.stage == "rl":
@@ -194,7 +196,7 @@ def _stage(
         return GateTraining(backbone, embedder, settings, material, adapters)
     stage = Supervised(backbone, settings, material)
     if adapters is not None:
-        stage.compressor.load_memory_embedding(adapters)
+        stage.compressor.load_weights(adapters)
     return stage
 
 

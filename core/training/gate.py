@@ -85,7 +85,7 @@ class GateTraining(Stage[GatePiece]):
         self.gate = starting_gate(backbone, settings, adapters)
         self.compressor = Compressor(backbone, CompressionSettings(placement=settings.placement))
         if adapters is not None:
-            self.compressor.load_memory_embedding(adapters)
+            self.compressor.load_weights(adapters)
         self.compressor.requires_grad_(False)
         self._haystacks = Haystacks(material.train, material.pool, settings.haystack, settings.seed, noted=_NOTED)
         self._held_out = Haystacks(material.held_out, material.pool, settings.haystack, 0, noted=_NOTED)
@@ -136,8 +136,7 @@ class GateTraining(Stage[GatePiece]):
                 self.evaluate()
         calibration = self._calibration or Calibration()
         save_adapters(self.backbone, self.backbone.adapters, folder, self.settings.placement)
-        if "compressor" in self.backbone.adapters:
-            self.compressor.save_memory_embedding(folder)
+        self.compressor.save_weights(folder)
         save_gate(self.gate, folder, scale=calibration.scale, shift=calibration.shift)
 
     def _judge(self, haystack: Haystack) -> _Judged:

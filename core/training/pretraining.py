@@ -60,7 +60,7 @@ class PoolLessons:
         if not self._paragraphs:
             raise InputError(
                 f"{len(pool)} pool paragraphs, none with two halves of {_SHORTEST} words to learn from: give a data "
-                "folder with pool/wikipedia.jsonl.gz, or no share to reconstruction and continuation"
+                "folder with pool/wikipedia.jsonl.gz, or train no selector and without reconstruction and continuation"
             )
         self._seed = seed
 
@@ -70,13 +70,21 @@ class PoolLessons:
 
     def at(self, index: int, objective: Objective) -> Lesson:
         """Return lesson ``index``; any index from 0 on has one."""
+        chosen, room, random = self._drawn(index)
+        return _reconstruction(chosen, room, random) if objective == "reconstruction" else _continuation(chosen, room)
+
+    def text(self, index: int) -> str:
+        """Return what lesson ``index`` is on, and nothing asked of it; every other paragraph is under its title."""
+        chosen, room, _ = self._drawn(index)
+        return "\n\n".join(_filling([p.document if i % 2 else p.text for i, p in enumerate(chosen, index)], room))
+
+    def _drawn(self, index: int) -> tuple[list[Paragraph], int, Random]:
         epoch, place = divmod(index, len(self._paragraphs))
         order = Random(f"{self._seed}:{epoch}:pool").sample(range(len(self._paragraphs)), len(self._paragraphs))
         random = Random(f"{self._seed}:{epoch}:pool:{place}")
         # What comes next in the order fills the text up.
         chosen = [self._paragraphs[order[(place + i) % len(order)]] for i in range(min(32, len(order)))]
-        room = random.choice(_TEXT_WORDS)
-        return _reconstruction(chosen, room, random) if objective == "reconstruction" else _continuation(chosen, room)
+        return chosen, random.choice(_TEXT_WORDS), random
 
 
 def _reconstruction(paragraphs: Sequence[Paragraph], room: int, random: Random) -> Lesson:

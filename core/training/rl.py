@@ -94,7 +94,7 @@ class Reinforce(Stage[Piece]):
         self.settings = settings
         self.compressor = Compressor(backbone, CompressionSettings(ratio=4, placement=settings.placement))
         if settings.start:
-            self.compressor.load_memory_embedding(Path(settings.start))
+            self.compressor.load_weights(Path(settings.start))
         trained = {name: p for name, p in self.named_parameters() if p.requires_grad}
         self._reference = Reference(trained)
         self._reward = reward
@@ -175,10 +175,9 @@ class Reinforce(Stage[Piece]):
         return found
 
     def save(self, folder: Path) -> None:
-        """Write every adapter there is, so that the next stage finds those it does not train; and the embedding."""
+        """Write every adapter there is, so that the next stage finds those it does not train; and the compressor's."""
         save_adapters(self.backbone, self.backbone.adapters, folder, self.settings.placement)
-        if "compressor" in self.backbone.adapters:
-            self.compressor.save_memory_embedding(folder)
+        self.compressor.save_weights(folder)
 
     def _drawn(self, place: int) -> Task:
         """Return what is asked in ``place``: the same in any process."""

@@ -91,10 +91,9 @@ class Supervised(Stage[Piece]):
         return {f"loss_{name}": self._mean_loss(lessons) for name, lessons in shown.items()}
 
     def save(self, folder: Path) -> None:
-        """Write every adapter there is, so that the next stage finds those it does not train; and the embedding."""
+        """Write every adapter there is, so that the next stage finds those it does not train; and the compressor's."""
         save_adapters(self.backbone, self.backbone.adapters, folder, self.settings.placement)
-        if "compressor" in self.backbone.adapters:
-            self.compressor.save_memory_embedding(folder)
+        self.compressor.save_weights(folder)
 
     def _loss(self, lesson: Lesson, ratio: Ratio) -> tuple[Tensor, int]:
         rows = [Row(self._prompt(turn), self._target(turn)) for turn in lesson.turns]

@@ -1,13 +1,16 @@
 """What compression keeps: nothing is lost at α = 1, and more at every step after it."""
 
+from functools import partial
+from pathlib import Path
 from pydoc_data.topics import topics
 
 import pytest
 
 from core.backbone import Backbone
 from core.compressor import Compressor
-from core.errors import InputError
+from core.errors import InputError, WeightsError
 from core.evaluation.fidelity import answers_from_gold, measure, passages, read_after
+from core.selector import new_selector, save_selector
 from core.settings import CompressionSettings
 
 from .made import MILL
@@ -33,6 +36,21 @@ def test_slots_in_int8_take_half_and_keep_nearly_all(default_backbone: Backbone)
     assert 0.5 < small.mib_per_million_tokens / plain.mib_per_million_tokens < 0.6
     assert small.next_text_loss != plain.next_text_loss
     assert small.next_text_loss == pytest.approx(plain.next_text_loss, abs=0.1)
+
+
+def test_selected_tokens_are_measured_with_the_selector_of_the_adapters(
+    default_backbone: Backbone, tmp_path: Path
+) -> None:
+    with pytest.raises(WeightsError, match="needs a selector"):
+        measure(default_backbone, STORIES[:1], [MILL], "selected", context=64, ratios=(4,))
+    save_selector(new_selector(default_backbone), tmp_path)
+    measured = partial(measure, default_backbone, STORIES[:1], [MILL], context=64, ratios=(1, 4), adapters=tmp_path)
+    (whole, few), (plain, plain_few) = measured("selected"), measured("in_place")
+    assert whole.next_text_loss == plain.next_text_loss
+    assert few.next_text_loss != plain_few.next_text_loss
+    assert (few.placement, few.next_text_kept < whole.next_text_kept) == ("selected", True)
+    # As many slots; a position is kept for each layer.
+    assert 1 < few.mib_per_million_tokens / plain_few.mib_per_million_tokens < 1.01
 
 
 def test_slots_help_to_read_a_passage_again(default_backbone: Backbone) -> None:

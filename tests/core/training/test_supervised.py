@@ -40,7 +40,7 @@ def test_each_placement_is_trained_and_can_be_used_afterwards(placement: Placeme
     load_adapters(used, tmp_path / "adapters", placement)
     compressor = Compressor(used, CompressionSettings(placement=placement, ratio=4))
     (untrained,) = compressor.compress([chunk])
-    compressor.load_memory_embedding(tmp_path / "adapters")
+    compressor.load_weights(tmp_path / "adapters")
     stage.compressor.settings = compressor.settings
     (slots,), (expected,) = compressor.compress([chunk]), stage.compressor.compress([chunk])
     # Adapters are kept in bf16, three digits.
@@ -53,11 +53,11 @@ def test_a_memory_embedding_that_is_not_there_or_does_not_fit_is_refused(tmp_pat
     model = backbone()
     other = Compressor(model, CompressionSettings(placement="inserted_copy"))
     before = other.memory_embedding.detach().clone()
-    other.load_memory_embedding(tmp_path)  # trained for another placement, whose adapter is not loaded either
+    other.load_weights(tmp_path)  # trained for another placement, whose adapter is not loaded either
     assert torch.equal(other.memory_embedding, before)
     (tmp_path / MEMORY_EMBEDDING).unlink()
     with pytest.raises(WeightsError, match=r"memory_embedding\.safetensors cannot be read"):
-        Compressor(model, CompressionSettings(placement="inserted")).load_memory_embedding(tmp_path)
+        Compressor(model, CompressionSettings(placement="inserted")).load_weights(tmp_path)
 
 
 def test_shares_of_pool_text_need_a_pool() -> None:

@@ -128,6 +128,8 @@ def test_options_reach_the_settings(tiny: Backbone, default_embedder: Embedder) 
     assert ours._recall == RecallSettings(form="compressed", callback=False, top_k=6)
     open_to_all = system_named("raw:gate=off,raw_passages=all", tiny, default_embedder)
     assert open_to_all._recall == without_gate(RecallSettings(form="raw", raw_passages=None))
+    selected = system_named("compressed:placement=selected,ratio=8", tiny, default_embedder)
+    assert (selected._compression.placement, selected._compression.ratio) == ("selected", 8)
     assert system_named("rag:passages=3", tiny, default_embedder)._count == 3
     roles = ("rag", "bm25", "full", "memagent", "rememr1", "rag:trained=off", "full:trained=off", "memagent:trained=on")
     assert [system_named(name, tiny, default_embedder)._generator.role for name in roles] == [
