@@ -40,7 +40,7 @@ small=(--data "$out/data" --model "$out/model" --rank 4 --warmup 2 --evaluate-ev
 "$python" -m core.training --stage gate --gate query --out "$out/queries" "${small[@]}" --steps 2 \
     --adapters "$out/all/rl/adapters"
 
-for made in reasoner inserted selector selected all/reasoner all/compressor all/rl all/gate probes queries; do
+for made in reasoner inserted selector selected all/reasoner all/compressor all/rl all/gate all/evidence probes queries; do
     test -s "$out/$made/curve.png"
     test -s "$out/$made/adapters/adapters.json"
 done
@@ -48,4 +48,6 @@ test -s "$out/inserted/adapters/compressor/memory_embedding.safetensors"
 test -s "$out/selected/adapters/compressor/selector.safetensors"
 test -s "$out/probes/adapters/gate/head.safetensors"
 test -s "$out/queries/adapters/queries/adapter_model.safetensors"
+test -s "$out/all/evidence/adapters/evidence/head.safetensors"
+test -s "$out/all/evidence/adapters/gate/head.safetensors"
 echo "every stage ran; see $out/*/curve.png"

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -157,7 +158,19 @@ def _run(
     backbone = Backbone.load(settings.model, device=spread.device)
     attend_for_training(backbone)
     stage = _stage(backbone, settings, adapters, material, out, spread)
-    return Trainer(stage, settings, out, spread).run(resume=resume, minutes=minutes)
+    finished = Trainer(stage, settings, out, spread).run(resume=resume, minutes=minutes)
+    if adapters is not None and isinstance(stage, EvidenceTraining | QueryTraining) and spread.is_main_process:
+        _carry_over(adapters, out / "adapters")
+    return finished
+
+
+def _carry_over(start: Path, made: Path) -> None:
+    """Copy what lies beside the base's adapters, such as a gate's head: these stages leave all of it as it was."""
+    for file in sorted(start.rglob("*")):
+        target = made / file.relative_to(start)
+        if file.is_file() and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
 
 
 def _stage(

@@ -97,10 +97,15 @@ class Examples:
             notes = random.choice(self._questions).gold[0].supporting[:1]
         titled = random.random() < _TITLED
         text = "\n\n".join(p.document if titled else p.text for p in shown)
-        wanted = (
-            " ".join(s.split()) for p in gold if any(p.text == q.text for q in shown) for s in evidence(question, p)
-        )
-        return Example(question.question, notes, text, frozenset(wanted))
+        wanted = {
+            " ".join(sentence.split())
+            for p in gold
+            if any(p.text == q.text for q in shown)
+            for sentence in evidence(question, p)
+        }
+        # What is noted by chance may be of this very question.
+        known = tuple(note for note in notes if " ".join(note.split()) not in wanted)
+        return Example(question.question, known, text, frozenset(wanted))
 
     def _negative(self, question: Question, random: Random) -> Paragraph:
         """A paragraph without evidence: a distractor of ``question``, a neighbour of its gold one, or any."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from core.adapters import save_adapters
 from core.chunking import sentences
 from core.embedder import Embedder
 from core.engine import Engine
@@ -145,12 +146,16 @@ def test_the_command_trains_a_tagger_that_an_engine_uses(tmp_path: Path, monkeyp
     model, train = model_folder(), tmp_path / "data" / "train"
     train.mkdir(parents=True)
     (train / "few.jsonl").write_text("\n".join(q.model_dump_json() for q in material().train[:20]))
-    out = tmp_path / "run"
-    options = ("--stage", "evidence", "--data", tmp_path / "data", "--out", out, "--model", model)
+    out, start = tmp_path / "run", tmp_path / "start"
+    save_adapters(backbone(), (), start, "in_place")
+    (start / "gate").mkdir()
+    (start / "gate" / "head.bin").write_bytes(b"as it was")
+    options = ("--stage", "evidence", "--data", tmp_path / "data", "--out", out, "--model", model, "--adapters", start)
     monkeypatch.setattr(sys, "argv", ["core.training", *map(str, (*options, "--steps", 2, "--batch", 4, "--rank", 2))])
     with pytest.raises(SystemExit) as ended:
         command_line.main()
     assert not ended.value.code
+    assert (out / "adapters" / "gate" / "head.bin").read_bytes() == b"as it was"
     with Engine.open(model=model, adapters=str(out / "adapters")) as engine:
         assert engine.embedder.tagger == out / "adapters" / EVIDENCE
         told = engine.embedder.evidence(SINGLE.question, (), YEAST.document)
