@@ -75,10 +75,14 @@ class Reasoner:
         sentence nearest to the question and the line. (Of 24 SQuAD questions with their paragraph open the gold
         sentence was found so for 17 of the 20 that the reader noted anything for, by words for 9.)
         Where there is a tagger (:mod:`core.evidence`) it judges every sentence beside the reader: what either is sure
-        of is noted, unless the other all but rules it out. Without one, where slots tell nothing, the sentence nearest
+        of is noted, unless the other all but rules it out. A chunk of which it rules out every sentence is not shown to
+        the reader, of whose lines none would be noted. Without a tagger, where slots tell nothing, the sentence nearest
         to the question is noted if by its embedding alone it is likelier than not to be evidence (``likely_notes``).
         """
         text = self._bank.text(chunk.chunk_id)
+        judged = self._embedder.evidence(question, memory.lines, text) if self._settings.likely_notes else None
+        if judged is not None and all(odds <= POSSIBLE for _, odds in judged):
+            return Update(memory, (), None)
         raw = self._form == "raw"
         shown = self._shown(chunk.chunk_id, text, question, memory) if raw else None
         prompt = Prompt(
@@ -92,9 +96,14 @@ class Reasoner:
         reply = self._writer.reply(prompt)
         usage.count(reply)
         parsed = parse_update(reply.text)
-        found = dict.fromkeys(evidence for line in parsed.notes if (evidence := self._evidence(line, question, text)))
-        if self._settings.likely_notes:
-            found = dict.fromkeys(self._likely(question, memory, text, tuple(found)))
+        told = dict.fromkeys(evidence for line in parsed.notes if (evidence := self._evidence(line, question, text)))
+        if judged is not None:
+            found = [span for span, odds in judged if odds > (POSSIBLE if span in told else SURE)]
+        elif not raw and not told and self._settings.likely_notes:
+            near = self._embedder.nearest_span(text, sentences(text), question, LIKELY)
+            found = [near] if near else []
+        else:
+            found = list(told)
         written = tuple(self._note(chunk, text, evidence, gate) for evidence in found)
         return Update(memory.updated(written, self._fits), written, parsed.recall)
 
@@ -132,16 +141,6 @@ class Reasoner:
         if self._form == "raw":
             return find_evidence(line, text)
         return self._embedder.nearest_span(text, sentences(text), f"{question} {line}")
-
-    def _likely(self, question: str, memory: WorkingMemory, text: str, told: tuple[Span, ...]) -> Sequence[Span]:
-        """Return what is noted of ``text``, of which the reader has ``told`` these sentences."""
-        judged = self._embedder.evidence(question, memory.lines, text)
-        if judged is not None:
-            return [span for span, odds in judged if odds > (POSSIBLE if span in told else SURE)]
-        if told or self._form == "raw":
-            return told
-        near = self._embedder.nearest_span(text, sentences(text), question, LIKELY)
-        return [near] if near else []
 
     def _note(self, chunk: StoredChunk, text: str, evidence: Span, gate: float) -> Note:
         start = chunk.span.start + evidence.start

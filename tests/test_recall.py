@@ -12,13 +12,17 @@ from core.backbone import Backbone
 from core.embedder import Embedder
 from core.engine import Engine
 from core.errors import InputError, UnknownNamespaceError
+from core.evidence import find_tagger
 from core.gate import SimilarityGate
 from core.generation import Generator, Prompt, Reply
 from core.ingest import Document
 from core.prompts import NOTHING_FOUND
-from core.reasoner import Reasoner
+from core.reasoner import POSSIBLE, SURE, Reasoner
 from core.recall import Answer, Began, Ended, Event, Opened, Recall, Step, Written
 from core.settings import CompressionSettings, Form, RecallSettings, replaced
+from core.usage import Usage
+from core.weights import DEFAULT_EMBEDDER
+from core.working_memory import WorkingMemory, find_evidence
 
 # The reference says in the section on "break" which clause still runs; what that clause does stands
 # in the section on "try", which comes first and is not near the question.
@@ -393,3 +397,92 @@ def test_of_slots_that_tell_nothing_a_likely_sentence_is_noted(reference_engine:
     assert notes("Who painted the ceiling of the chapel in Rome?", "compressed") == []
     assert notes(near, "compressed", replaced(everything, likely_notes=False)) == []
     assert notes(near, "raw") == []  # whoever reads the text itself is believed
+
+
+class Noting(Telling):
+    """Says the same of every chunk, and keeps what it was shown."""
+
+    def __init__(self, backbone: Backbone, told: str) -> None:
+        super().__init__(backbone, told)
+        self.shown: list[str] = []
+
+    def reply(self, prompt: Prompt, on_text: Callable[[str], None] | None = None) -> Reply:
+        if prompt.prefill == "<update>":
+            self.shown.append(prompt.user)
+        return super().reply(prompt, on_text)
+
+
+@pytest.fixture(scope="module")
+def judging() -> Embedder:
+    return Embedder(tagger=find_tagger("default", DEFAULT_EMBEDDER))
+
+
+STATEMENT = "What happens when a pass statement is executed?"
+SAYS_IT = "when it is executed, nothing happens"
+EVERYTHING = RecallSettings(threshold=0, top_k=50, max_steps=50, callback=False, raw_passages=None)
+
+
+def judged(
+    engine: Engine, embedder: Embedder, told: str, form: Form = "raw", settings: RecallSettings = EVERYTHING
+) -> tuple[Answer, list[str]]:
+    writer = Noting(engine.backbone, told)
+    reasoner = Reasoner(writer, engine.bank, embedder, settings, form)
+    gate = SimilarityGate(engine.embedder, settings.candidates)
+    return Recall(engine.bank, gate, reasoner, settings).ask(STATEMENT, "default"), writer.shown
+
+
+@pytest.mark.parametrize("form", ["raw", "compressed"])
+def test_evidence_that_the_reader_misses_is_noted(reference_engine: Engine, judging: Embedder, form: Form) -> None:
+    answer, _ = judged(reference_engine, judging, "none", form)
+    assert any(SAYS_IT in note.text for note in answer.memory.notes)
+    for note in answer.memory.notes:
+        assert note.quote in reference_engine.bank.text(note.chunk_id)
+    missed, _ = judged(reference_engine, judging, "none", form, replaced(EVERYTHING, likely_notes=False))
+    assert missed.memory.notes == ()
+
+
+def test_a_chunk_without_evidence_is_not_shown_to_the_reader_and_would_have_added_nothing(
+    reference_engine: Engine, judging: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick, shown = judged(reference_engine, judging, "none")
+    assert 0 < len(shown) < len(quick.steps)
+    assert any(SAYS_IT in " ".join(text.split()) for text in shown)
+    # The slow path: whatever the tagger says, the reader is asked; here it quotes a line of another subject.
+    irrelevant = "The target list is evaluated"
+    fast, _ = judged(reference_engine, judging, irrelevant)
+    monkeypatch.setattr("core.reasoner.all", lambda _: False, raising=False)
+    slow, asked = judged(reference_engine, judging, irrelevant)
+    assert len(asked) == len(slow.steps)
+    assert slow.memory == fast.memory
+    assert slow.sources == fast.sources
+
+
+def test_of_what_is_possible_the_reader_decides(reference_engine: Engine, judging: Embedder) -> None:
+    bank, tried = reference_engine.bank, 0
+    for chunk in bank.index("default").chunks:
+        text = bank.text(chunk.chunk_id)
+        odds = judging.evidence(STATEMENT, (), text)
+        assert odds is not None
+        for span, probability in odds:
+            told = " ".join(text[span.start : span.end].split())
+            reasoner = Reasoner(Telling(reference_engine.backbone, told), bank, judging, EVERYTHING, "raw")
+            update = reasoner.update(STATEMENT, WorkingMemory(), chunk, 1.0, (), Usage())
+            noted = [note.text for note in update.written]
+            if find_evidence(told, text) == span:
+                assert (told in noted) == (probability > POSSIBLE)
+                tried += POSSIBLE < probability <= SURE
+            sure = [s for s, p in odds if p > SURE]
+            assert all(" ".join(text[s.start : s.end].split()) in noted for s in sure)
+    assert tried > 2
+
+
+def test_a_model_of_ones_own_is_believed(reference_engine: Engine, judging: Embedder) -> None:
+    own, engine = OwnModel(), reference_engine
+    plain = engine.ask(STATEMENT, writer=OwnModel(), settings=QUICK)
+    engine.embedder, before = judging, engine.embedder
+    try:
+        judged_too = engine.ask(STATEMENT, writer=own, settings=QUICK)
+    finally:
+        engine.embedder = before
+    assert judged_too.memory == plain.memory
+    assert len(own.prompts) == len(plain.steps) + bool(plain.memory.notes)
