@@ -1,6 +1,6 @@
 """Trained adapters: those that ship with the package, or a folder that training wrote, and what they were made for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -45,6 +45,18 @@ def find_adapters(adapters: str, model: str) -> Path | None:
             f"adapters {adapters!r}: no {CARD} there. Give the folder 'adapters' of a training run, 'default' or 'none'"
         )
     return folder
+
+
+def find_for_embedder(adapters: str, embedder: str, kind: str, fits: Callable[[Path], bool]) -> Path | None:
+    """Return the folder ``kind`` that ``adapters`` mean for ``embedder``, or ``None`` where there is none that fits.
+
+    Args:
+        adapters: as :func:`find_adapters` takes it. A folder without a fitting one leaves that which ships.
+    """
+    if adapters == NO_ADAPTERS:
+        return None
+    own = () if adapters == DEFAULT_ADAPTERS else (Path(adapters) / kind,)
+    return next((f for f in (*own, SHIPPED / Path(embedder).name / kind) if fits(f)), None)
 
 
 def read_card(folder: Path) -> AdapterCard:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -22,14 +22,15 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .adapters import DEFAULT_ADAPTERS, NO_ADAPTERS, SHIPPED
+from .adapters import find_for_embedder
 from .chunking import Span, sentences
 from .errors import WeightsError
 from .headings import heading
+from .query_encoder import WEIGHTS, save_lora
 
 EVIDENCE = "evidence"
 """The folder of the tagger, beside those of the reasoner and the others."""
-CARD, WEIGHTS, HEAD = "evidence.json", "adapter_model.safetensors", "head.safetensors"
+CARD, HEAD = "evidence.json", "head.safetensors"
 
 QUERY_TOKENS = 160
 """Of the question and the notes together, the question first and the latest note next; what is over is not read."""
@@ -75,11 +76,11 @@ def find_tagger(adapters: str, embedder: str) -> Path | None:
     Raises:
         WeightsError: the folder's tagger does not say what it fits.
     """
-    if adapters == NO_ADAPTERS:
-        return None
-    own = () if adapters == DEFAULT_ADAPTERS else (Path(adapters) / EVIDENCE,)
-    folders = (*own, SHIPPED / Path(embedder).name / EVIDENCE)
-    return next((f for f in folders if (f / CARD).is_file() and _read_card(f).embedder == embedder), None)
+
+    def fits(folder: Path) -> bool:
+        return (folder / CARD).is_file() and _read_card(folder).embedder == embedder
+
+    return find_for_embedder(adapters, embedder, EVIDENCE, fits)
 
 
 def _read_card(folder: Path) -> EvidenceCard:
@@ -237,16 +238,9 @@ def save_tagger(tagger: Tagger, embedder: str, folder: Path) -> None:
     """Write a tagger under training into ``folder``, bf16, to be found by :func:`find_tagger`."""
     target, adapter = folder / EVIDENCE, tagger.transformer
     assert isinstance(adapter, PeftModel)  # noqa: S101 - made by new_tagger
-    target.mkdir(parents=True, exist_ok=True)
-    config = copy.copy(adapter.peft_config["default"])
-    config.base_model_name_or_path = None  # a place on this machine
-    config.save_pretrained(str(target))
-    tensors = get_peft_model_state_dict(adapter)
-    halved = {name: value.detach().to("cpu", torch.bfloat16).contiguous() for name, value in tensors.items()}
-    save_file(halved, target / WEIGHTS)
-    save_file(
-        {name: value.detach().cpu().contiguous() for name, value in tagger.head.state_dict().items()}, target / HEAD
-    )
+    save_lora(adapter, target)
+    head = {name: value.detach().cpu().contiguous() for name, value in tagger.head.state_dict().items()}
+    save_file(head, target / HEAD)
     (target / CARD).write_text(EvidenceCard(embedder=embedder).model_dump_json(indent=1) + "\n")
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 
-from .adapters import DEFAULT_ADAPTERS, NO_ADAPTERS, SHIPPED
+from .adapters import find_for_embedder
 from .errors import WeightsError
 from .similarity import Odds
 
@@ -49,11 +49,11 @@ def find_queries(adapters: str, embedder: str) -> Path | None:
     Raises:
         WeightsError: the folder's adapter does not say what it fits.
     """
-    if adapters == NO_ADAPTERS:
-        return None
-    own = () if adapters == DEFAULT_ADAPTERS else (Path(adapters) / QUERIES,)
-    folders = (*own, SHIPPED / Path(embedder).name / QUERIES)
-    return next((f for f in folders if (f / _CARD).is_file() and read_query_card(f).embedder == embedder), None)
+
+    def fits(folder: Path) -> bool:
+        return (folder / _CARD).is_file() and read_query_card(folder).embedder == embedder
+
+    return find_for_embedder(adapters, embedder, QUERIES, fits)
 
 
 def read_query_card(folder: Path) -> QueryCard:
@@ -109,15 +109,20 @@ def trainable(model: SentenceTransformer, rank: int, start: Path | None = None) 
 def save_queries(trained: Trainable, embedder: str, odds: Odds, folder: Path) -> None:
     """Write the adapter into ``folder``, bf16, to be found by :func:`find_queries`."""
     target = folder / QUERIES
-    target.mkdir(parents=True, exist_ok=True)
-    config = copy.copy(trained.adapter.peft_config["default"])
-    config.base_model_name_or_path = None  # a place on this machine
-    config.save_pretrained(str(target))
-    tensors = get_peft_model_state_dict(trained.adapter)
-    halved = {name: value.detach().to("cpu", torch.bfloat16).contiguous() for name, value in tensors.items()}
-    save_file(halved, target / WEIGHTS)
+    save_lora(trained.adapter, target)
     card = QueryCard(embedder=embedder, slope=odds.slope, midpoint=odds.midpoint)
     (target / _CARD).write_text(card.model_dump_json(indent=1) + "\n")
+
+
+def save_lora(adapter: PeftModel, folder: Path) -> None:
+    """Write an adapter of the embedder's transformer as ``peft`` reads it, bf16, in safetensors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = copy.copy(adapter.peft_config["default"])
+    config.base_model_name_or_path = None  # a place on this machine
+    config.save_pretrained(str(folder))
+    tensors = get_peft_model_state_dict(adapter)
+    halved = {name: value.detach().to("cpu", torch.bfloat16).contiguous() for name, value in tensors.items()}
+    save_file(halved, folder / WEIGHTS)
 
 
 def _adapted(encoder: SentenceTransformer, folder: Path, *, trainable: bool = False) -> PeftModel:
