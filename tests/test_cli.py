@@ -89,7 +89,8 @@ def test_ask_json_prints_one_object_whose_sources_are_in_the_files(cli, bank: Pa
     for step in said["steps"]:
         assert {"chunk_id", "gate", "update", "callback_query", "recalled"} <= step.keys()
     assert {"tokens_read", "slots_read", "tokens_written", "model_calls", "seconds"} == said["usage"].keys()
-    assert said["usage"]["model_calls"] == len(said["steps"]) + 1
+    # The answer, and a call for each chunk that the tagger does not rule out.
+    assert 2 <= said["usage"]["model_calls"] <= len(said["steps"]) + 1
 
 
 def test_a_new_process_gives_the_same_answer_in_both_forms(bank: Path) -> None:
