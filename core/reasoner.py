@@ -29,6 +29,9 @@ LIKELY = 0.57
 SURE, POSSIBLE = 0.5, 0.2
 """P(evidence) by the tagger above which a sentence is noted though the reader does not tell of it, and below which it
 is not though the reader does."""
+UNTOLD = 2
+"""Sentences of a chunk that are noted, the likeliest, of those that the reader does not tell of. A manual says much the
+same of many things, and a small reader answers from the wrong one of five notes."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,9 @@ class Reasoner:
         parsed = parse_update(reply.text)
         told = dict.fromkeys(evidence for line in parsed.notes if (evidence := self._evidence(line, question, text)))
         if judged is not None:
-            found = [span for span, odds in judged if odds > (POSSIBLE if span in told else SURE)]
+            untold = sorted(((odds, span) for span, odds in judged if odds > SURE and span not in told), reverse=True)
+            sure = {span for _, span in untold[:UNTOLD]}
+            found = [span for span, odds in judged if span in sure or (span in told and odds > POSSIBLE)]
         elif not raw and not told and self._settings.likely_notes:
             near = self._embedder.nearest_span(text, sentences(text), question, LIKELY)
             found = [near] if near else []

@@ -17,7 +17,7 @@ from core.gate import SimilarityGate
 from core.generation import Generator, Prompt, Reply
 from core.ingest import Document
 from core.prompts import NOTHING_FOUND
-from core.reasoner import POSSIBLE, SURE, Reasoner
+from core.reasoner import POSSIBLE, SURE, UNTOLD, Reasoner
 from core.recall import Answer, Began, Ended, Event, Opened, Recall, Step, Written
 from core.settings import CompressionSettings, Form, RecallSettings, replaced
 from core.usage import Usage
@@ -471,8 +471,11 @@ def test_of_what_is_possible_the_reader_decides(reference_engine: Engine, judgin
             if find_evidence(told, text) == span:
                 assert (told in noted) == (probability > POSSIBLE)
                 tried += POSSIBLE < probability <= SURE
-            sure = [s for s, p in odds if p > SURE]
-            assert all(" ".join(text[s.start : s.end].split()) in noted for s in sure)
+            untold = sorted((p for s, p in odds if p > SURE and s != span), reverse=True)[:UNTOLD]
+            likeliest = [s for s, p in odds if p in untold]
+            assert all(" ".join(text[s.start : s.end].split()) in noted for s in likeliest)
+            if find_evidence(told, text) == span:
+                assert len(update.written) == len(untold) + (probability > POSSIBLE)
     assert tried > 2
 
 
