@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from core.backbone import Backbone
+from core.chunking import Span
 from core.embedder import Embedder
 from core.engine import Engine
 from core.errors import InputError, UnknownNamespaceError
@@ -22,7 +23,7 @@ from core.recall import Answer, Began, Ended, Event, Opened, Recall, Step, Writt
 from core.settings import CompressionSettings, Form, RecallSettings, replaced
 from core.usage import Usage
 from core.weights import DEFAULT_EMBEDDER
-from core.working_memory import WorkingMemory, find_evidence
+from core.working_memory import Note, WorkingMemory, find_evidence
 
 # The reference says in the section on "break" which clause still runs; what that clause does stands
 # in the section on "try", which comes first and is not near the question.
@@ -477,6 +478,26 @@ def test_of_what_is_possible_the_reader_decides(reference_engine: Engine, judgin
             if find_evidence(told, text) == span:
                 assert len(update.written) == len(untold) + (probability > POSSIBLE)
     assert tried > 2
+
+
+def test_of_many_alike_the_likeliest_are_noted(default_backbone: Backbone, judging: Embedder) -> None:
+    asked = "What does str.zfill return?"
+    noted = (
+        'Return "True" if string starts with the *prefix*, otherwise return "False".',
+        'If the string ends with the *suffix* string and that *suffix* is not empty, return "string[:-len(suffix)]".',
+        "str.zfill(width)",
+        "Return a copy of the string left filled with ASCII \"'0'\" digits to make a string of length *width*.",
+    )
+    memory = WorkingMemory(tuple(Note(line, line, "", "methods", Span(0, 1), 1.0) for line in noted))
+    with Engine(default_backbone, judging, CompressionSettings(encode=False)) as engine:
+        engine.add([Document("methods", topics["string-methods"][:4283])])
+        (chunk,) = engine.bank.index("default").chunks
+        odds = judging.evidence(asked, noted, engine.bank.text(chunk.chunk_id)) or []
+        reasoner = Reasoner(Telling(default_backbone, "none"), engine.bank, judging, EVERYTHING, "raw")
+        update = reasoner.update(asked, memory, chunk, 1.0, (), Usage())
+    sure = sorted(((p, span) for span, p in odds if p > SURE), reverse=True)
+    assert len(sure) > UNTOLD
+    assert {note.span for note in update.written} == {span for _, span in sure[:UNTOLD]}
 
 
 def test_a_model_of_ones_own_is_believed(reference_engine: Engine, judging: Embedder) -> None:
