@@ -6,6 +6,7 @@ _CHARACTERS = 60
 _MARK = re.compile(r"#{1,6}[ \t]+(?=\S)")
 _RULE = re.compile(r"([=~^-])\1{2,}\s*")
 _ITEM = re.compile(r"(?:[-*•>|]|\d+[.)])\s")
+_WORD = re.compile(r"\w+")
 _NO_HEADING_ENDS_IN = ".!?…:;,。！？"
 
 
@@ -36,6 +37,13 @@ def under_heading(text: str, start: int, end: int) -> str:
     """Return ``text[start:end]`` with its heading before it, blanks folded."""
     said, over = " ".join(text[start:end].split()), heading(text, start)
     return f"{over}: {said}" if over else said
+
+
+def titled(heading: str | None, said: str) -> str:
+    """Return ``said`` behind ``heading``, which tells whom or what it is about, unless it names that itself."""
+    if not heading or set(_WORD.findall(heading.lower())) <= set(_WORD.findall(said.lower())):
+        return said
+    return f"{heading}: {said}"
 
 
 def _could_be(line: str) -> bool:

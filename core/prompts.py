@@ -33,6 +33,8 @@ class Instructions:
 
 UPDATE_OPENING, UPDATE_STOP = "<update>", "</recall>"
 ANSWER_OPENING, ANSWER_STOP = "<answer>", "</answer>"
+UNKNOWN = "unknown"
+"""What a trained reasoner answers where its notes do not say it."""
 NOTHING_FOUND = "I found nothing about this in the documents."
 
 _UPDATE = re.compile(r"<update>(.*?)(?:</update>|<recall>|\Z)", re.DOTALL)
@@ -45,6 +47,7 @@ _WELL_FORMED = re.compile(
     rf"|<answer>\s*(?!<)\S{_SAID}</answer>)\s*",
     re.DOTALL,
 )
+_UNKNOWN = re.compile(rf"\s*{UNKNOWN}\W*", re.IGNORECASE)
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+")
 
 
@@ -101,9 +104,9 @@ def parse_update(reply: str) -> ParsedUpdate:
 
 
 def parse_answer(reply: str) -> str:
-    """Read the ``<answer>`` payload out of a reply; empty where there is none."""
+    """Read the ``<answer>`` payload out of a reply; empty where there is none, or where it is that nothing is known."""
     found = _ANSWER.search(reply)
-    return found.group(1).strip() if found else ""
+    return "" if found is None or _UNKNOWN.fullmatch(found.group(1)) else found.group(1).strip()
 
 
 class AnswerStream:
@@ -124,6 +127,8 @@ class AnswerStream:
         # What the stop may have begun with waits for what follows; so do blanks, which count only between words.
         kept = next(n for n in range(len(ANSWER_STOP) - 1, -1, -1) if text.endswith(ANSWER_STOP[:n]))
         sure = parse_answer(text[: len(text) - kept])
+        if ANSWER_STOP not in text and UNKNOWN.startswith(sure.lower()):
+            return  # it may become that nothing is known
         if len(sure) > self._shown:
             self._on_text(sure[self._shown :])
             self._shown = len(sure)

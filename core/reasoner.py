@@ -1,11 +1,12 @@
 """Reads opened chunks and writes: the transition (ReMemR1, section 3.1) and the answer, in both forms of recall."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from .chunking import Span, sentences
 from .embedder import Embedder
 from .generation import Prompt, Writer
+from .headings import heading
 from .memory_bank import MemoryBank
 from .passage_index import StoredChunk
 from .prompts import (
@@ -101,9 +102,7 @@ class Reasoner:
         parsed = parse_update(reply.text)
         told = dict.fromkeys(evidence for line in parsed.notes if (evidence := self._evidence(line, question, text)))
         if judged is not None:
-            untold = sorted(((odds, span) for span, odds in judged if odds > SURE and span not in told), reverse=True)
-            sure = {span for _, span in untold[:UNTOLD]}
-            found = [span for span, odds in judged if span in sure or (span in told and odds > POSSIBLE)]
+            found = noted(judged, told)
         elif not raw and not told and self._settings.likely_notes:
             near = self._embedder.nearest_span(text, sentences(text), question, LIKELY)
             found = [near] if near else []
@@ -123,7 +122,7 @@ class Reasoner:
         """Answer from working memory and what was called back last, with no slots open."""
         prompt = Prompt(
             self._instructions.system,
-            answer_prompt(question, memory.lines, [note.text for note in recalled], self._instructions.answer),
+            answer_prompt(question, memory.titled, [note.line for note in recalled], self._instructions.answer),
             ANSWER_OPENING,
             ANSWER_STOP,
             self._settings.answer_tokens,
@@ -151,7 +150,20 @@ class Reasoner:
         start = chunk.span.start + evidence.start
         span = Span(start, start + evidence.end - evidence.start)
         quote = text[evidence.start : evidence.end]
-        return Note(" ".join(quote.split()), quote, chunk.chunk_id, chunk.document_id, span, gate)
+        said, over = " ".join(quote.split()), heading(text, evidence.start)
+        return Note(said, quote, chunk.chunk_id, chunk.document_id, span, gate, over)
 
     def _fits(self, text: str) -> bool:
         return self._writer.count_tokens(text) <= self._settings.memory_tokens
+
+
+def noted(judged: Sequence[tuple[Span, float]], told: Collection[Span]) -> list[Span]:
+    """Return the sentences of a chunk that are noted, in order.
+
+    Args:
+        judged: each sentence with P(evidence) by the tagger.
+        told: those that the reader told of.
+    """
+    untold = sorted(((odds, span) for span, odds in judged if odds > SURE and span not in told), reverse=True)
+    sure = {span for _, span in untold[:UNTOLD]}
+    return [span for span, odds in judged if span in sure or (span in told and odds > POSSIBLE)]

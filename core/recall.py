@@ -141,7 +141,7 @@ class Recall:
             listener(steps[-1])
 
         text = self._answer(question, memory, recalled, usage, listener)
-        sources = best_sources(text, (*memory.notes, *recalled.notes))
+        sources = best_sources(text, (*memory.notes, *recalled.notes)) if text else ()
         return Answer(text or NOTHING_FOUND, sources, memory, tuple(steps), usage)
 
     def _next_open(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .chunking import Span, sentences
+from .headings import titled
 
 _WORD = re.compile(r"\w+")
 
@@ -84,6 +85,13 @@ class Note:
     """Characters of the document that say it."""
     gate: float
     """P(open) of the chunk when it was opened."""
+    heading: str | None = None
+    """What stands over it in the chunk: often the one thing that says whom it is about."""
+
+    @property
+    def line(self) -> str:
+        """The text as it is answered from: behind its heading, unless it names that itself."""
+        return titled(self.heading, self.text)
 
 
 @dataclass(frozen=True)
@@ -101,11 +109,16 @@ class WorkingMemory:
     def text(self) -> str:
         return "\n".join(self.lines)
 
+    @property
+    def titled(self) -> tuple[str, ...]:
+        """The lines as they are answered from, each behind its heading."""
+        return tuple(note.line for note in self.notes)
+
     def updated(self, notes: Iterable[Note], fits: Callable[[str], bool]) -> "WorkingMemory":
         """Return the memory with ``notes`` added; the oldest leave until the text ``fits`` its budget."""
         held = {(note.text, note.document_id, note.span): note for note in (*self.notes, *notes)}
         kept, left = list(held.values()), list(self.past)
-        while kept and not fits("\n".join(note.text for note in kept)):
+        while kept and not fits("\n".join(note.line for note in kept)):
             left.append(kept.pop(0))
         return WorkingMemory(tuple(kept), tuple(left))
 

@@ -5,7 +5,7 @@ from pydoc_data.topics import topics
 import pytest
 
 from core.embedder import Embedder
-from core.headings import heading, under_heading
+from core.headings import heading, titled, under_heading
 from core.working_memory import find_quotations
 
 METHODS = topics["string-methods"]
@@ -62,3 +62,18 @@ def test_of_equal_quotations_that_under_the_heading_of_the_question_is_the_neare
     assert len(spans) == 3
     for row, method in enumerate(("isalpha", "isdigit", "isspace")):
         assert default_embedder.nearest_span(text, spans, f"What does str.{method} return?") == sorted(spans)[row]
+
+
+@pytest.mark.parametrize(
+    ("over", "said", "line"),
+    [
+        ("Anna Holm", "She kept a diary.", "Anna Holm: She kept a diary."),
+        ("Anna Holm", "Holm, Anna, kept a diary.", "Holm, Anna, kept a diary."),
+        ("Anna Holm (keeper)", "Anna Holm kept a diary.", "Anna Holm (keeper): Anna Holm kept a diary."),
+        ("Annas", "Anna kept a diary.", "Annas: Anna kept a diary."),
+        ("", "She kept a diary.", "She kept a diary."),
+        (None, "She kept a diary.", "She kept a diary."),
+    ],
+)
+def test_a_heading_stands_before_what_does_not_name_it(over: str | None, said: str, line: str) -> None:
+    assert titled(over, said) == line

@@ -84,6 +84,11 @@ def test_an_update_is_read(reply: str, notes: tuple[str, ...], recall: str | Non
         ("Anna</answer>", ""),
         ("", ""),
         ("<answer>Anna</answer><answer>Jens</answer>", "Anna"),
+        ("<answer>unknown</answer>", ""),
+        ("<answer> Unknown.\n</answer>", ""),
+        ("<answer>unknown", ""),
+        ("<answer>the unknown soldier</answer>", "the unknown soldier"),
+        ("<answer>Unknown Pleasures</answer>", "Unknown Pleasures"),
     ],
 )
 def test_an_answer_is_read(reply: str, answer: str) -> None:
@@ -143,6 +148,10 @@ def test_a_gate_prompt_follows_the_slots_as_a_new_paragraph_and_ends_in_the_ques
         "never closed <",
         "",
         "<ans",
+        "unknown</answer>",
+        "Unknown.</answer>",
+        "Unknown Pleasures</answer>",
+        "Un</answer>",
     ],
 )
 @pytest.mark.parametrize("size", [1, 2, 3, 100])

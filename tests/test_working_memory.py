@@ -1,5 +1,7 @@
 """Evidence, notes that leave, and the way back to them."""
 
+from dataclasses import replace
+
 import pytest
 
 from core.chunking import Span
@@ -209,3 +211,15 @@ def test_all_sentences_that_a_quotation_begins_in_are_found_shortest_first_and_t
         "It was lit by hand and oil.",
     ]
     assert find_quotations("", text) == []
+
+
+def test_notes_are_answered_from_behind_their_headings_which_take_of_the_budget() -> None:
+    first, second = note("She kept a diary."), note("Anna Holm was the keeper.")
+    under = [replace(n, heading="Anna Holm") for n in (first, second)]
+    memory = WorkingMemory().updated(under, lambda text: True)
+    assert memory.lines == (first.text, second.text)
+    assert memory.titled == ("Anna Holm: She kept a diary.", "Anna Holm was the keeper.")
+    assert memory.text == f"{first.text}\n{second.text}"
+    room = len(memory.text)
+    assert WorkingMemory().updated((first, second), lambda text: len(text) <= room).past == ()
+    assert WorkingMemory().updated(under, lambda text: len(text) <= room).past == (under[0],)

@@ -66,6 +66,7 @@ def train(
     ] = None,
     placement: Annotated[str, typer.Option(help="in_place, selected, inserted or inserted_copy.")] = "in_place",
     ratios: Annotated[str, typer.Option(help="Tokens for each slot to draw from.")] = "2,4,8,16",
+    noted: Annotated[float, typer.Option(help="Share of lessons that answer from notes that a tagger makes.")] = 0.0,
     reconstruction: Annotated[float, typer.Option(help="Share of compressor lessons that repeat pool text.")] = 0.0,
     continuation: Annotated[float, typer.Option(help="Share of them that go on after pool text.")] = 0.0,
     gate: Annotated[
@@ -111,6 +112,7 @@ def train(
             forms=cast(tuple[Form, ...], tuple((forms or _FORMS.get(name, "raw")).split(","))),
             placement=cast(Placement, placement),
             ratios=cast(tuple[Ratio, ...], _whole_numbers(ratios, "--ratios")),
+            noted=noted,
             reconstruction=reconstruction,
             continuation=continuation,
             gate=cast(GateKind, gate),
@@ -207,7 +209,9 @@ def _stage(
     if settings.stage == "gate":
         embedder = Embedder(settings.embedder, device=device, queries=start)
         return GateTraining(backbone, embedder, settings, material, adapters)
-    stage = Supervised(backbone, settings, material)
+    tagger = find_tagger(str(adapters or DEFAULT_ADAPTERS), settings.embedder)
+    noting = Embedder(settings.embedder, device=device, tagger=tagger) if settings.noted else None
+    stage = Supervised(backbone, settings, material, noting)
     if adapters is not None:
         stage.compressor.load_weights(adapters)
     return stage

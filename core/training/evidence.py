@@ -21,9 +21,10 @@ from ..chunking import Span
 from ..embedder import Embedder
 from ..errors import InputError
 from ..evidence import Window, new_tagger, save_tagger, windows
-from ..questions import Paragraph, Question
+from ..questions import Question
 from .lessons import evidence
 from .material import Material
+from .negatives import Negatives
 from .settings import TrainingSettings
 from .stage import Stage
 
@@ -35,10 +36,8 @@ _PAIRED = 0.25
 """Share with a second paragraph, before or behind."""
 _KNOWN = 0.6
 """Share of the examples of several hops in which evidence of other gold paragraphs is noted already."""
-_NOISE = 0.2
-"""Share of the others with a note that does not matter."""
-_NEAR = 0.7
-"""Share of the negatives that are of the question's own, where it has any."""
+_NOISE = 0.25
+"""Share with a note that does not matter, mostly one that looks as if it did: in use some are made by mistake."""
 _TITLED = 0.7
 _TOGETHER = 4
 """Examples of like length, and windows of them, that are read together: few, so that little is padded."""
@@ -69,9 +68,7 @@ class Examples:
             raise InputError("no question with supporting sentences: see --data")
         several = [question for question in self._questions if len(question.gold) > 1]
         self._plan = [*self._questions, *_HOPS_MORE * several]
-        golds = {q.gold[0].text: q.gold[0] for q in self._questions}
-        self._paragraphs = list(golds.values())
-        self._places = {text: place for place, text in enumerate(golds)}
+        self._negatives = Negatives(self._questions)
         self._seed = seed
         self._order: tuple[int, list[int]] = (-1, [])
 
@@ -86,15 +83,16 @@ class Examples:
         question = self._plan[self._order[1][place]]
         random = Random(f"{self._seed}:{epoch}:evidence:{place}")
         gold = list({p.text: p for p in question.gold}.values())
-        shown = [random.choice(gold)] if random.random() < _GOLD else [self._negative(question, random)]
+        shown = [random.choice(gold)] if random.random() < _GOLD else [self._negatives.draw(question, random)]
         if random.random() < _PAIRED:
-            shown.insert(random.randrange(2), self._negative(question, random))
+            shown.insert(random.randrange(2), self._negatives.draw(question, random))
         others = [p for p in gold if all(p.text != s.text for s in shown)]
         notes: tuple[str, ...] = ()
         if len(gold) > 1 and others and random.random() < _KNOWN:
             notes = evidence(question, random.choice(others))[:2]
-        elif random.random() < _NOISE:
-            notes = random.choice(self._questions).gold[0].supporting[:1]
+        if random.random() < _NOISE:
+            mistaken = random.choice(self._negatives.draw(question, random).sentences).strip()
+            notes = (*notes, mistaken) if random.random() < 0.5 else (mistaken, *notes)
         titled = random.random() < _TITLED
         text = "\n\n".join(p.document if titled else p.text for p in shown)
         wanted = {
@@ -106,17 +104,6 @@ class Examples:
         # What is noted by chance may be of this very question.
         known = tuple(note for note in notes if " ".join(note.split()) not in wanted)
         return Example(question.question, known, text, frozenset(wanted))
-
-    def _negative(self, question: Question, random: Random) -> Paragraph:
-        """A paragraph without evidence: a distractor of ``question``, a neighbour of its gold one, or any."""
-        gold = {p.text for p in question.gold}
-        near = [p for p in question.paragraphs if not p.support]
-        if not near and (place := self._places.get(question.gold[0].text)) is not None:
-            near = [self._paragraphs[i] for i in range(max(0, place - 2), min(len(self._paragraphs), place + 3))]
-        near = [p for p in near if p.text not in gold]
-        if near and random.random() < _NEAR:
-            return random.choice(near)
-        return next(p for p in iter(lambda: random.choice(self._paragraphs), None) if p.text not in gold)
 
 
 def labels(example: Example, sentences: Sequence[Span]) -> Tensor:

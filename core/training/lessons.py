@@ -19,6 +19,7 @@ from random import Random
 from typing import Literal
 
 from ..errors import InputError
+from ..headings import titled
 from ..prompts import ANSWER_OPENING, UPDATE_OPENING, answer_prompt, update_prompt
 from ..questions import Paragraph, Question
 from ..settings import Form
@@ -33,6 +34,8 @@ tokens outweigh those of all other turns in a step.)"""
 _DISTRACTED = 0.35
 """Share of the lessons on questions of several hops whose text is none of the question's gold paragraphs, but its
 distractors, which look like what it asks for. In use the gate opens those too."""
+_UNDER_HEADINGS = 0.5
+"""Share of the answers whose notes stand behind the titles of what they are from."""
 _TEXT_WORDS: dict[Form, tuple[int, ...]] = {"raw": (90, 180), "compressed": (90, 180, 350, 700)}
 """Words of a lesson's text: of two passages of 128 tokens, or of chunks up to 1,024."""
 
@@ -77,18 +80,19 @@ class _Wanted:
 class Lessons:
     """An endless, seeded sequence of lessons: every paragraph once before any comes again."""
 
-    def __init__(self, questions: Sequence[Question], forms: Sequence[Form], seed: int) -> None:
+    def __init__(
+        self, questions: Sequence[Question], forms: Sequence[Form], seed: int, *, answers: bool = True
+    ) -> None:
         """
         Args:
             questions: those with one gold paragraph are grouped by it, in the order they come.
             forms: whether texts are shown in the prompt or opened as slots; drawn for each lesson.
+            answers: whether some lessons answer from labelled evidence.
 
         Raises:
             InputError: there is nothing to learn from.
         """
-        usable = [q for q in questions if q.gold and q.gold[0].supporting and _is_prose(q.gold) and _is_brief(q)]
-        if len(usable) < 2:
-            raise InputError(f"{len(usable)} questions with supporting sentences: give at least two, see --data")
+        usable = usable_questions(questions)
         single = [q for q in usable if len(q.gold) == 1]
         self._by_paragraph = [list(group) for _, group in groupby(single, key=lambda q: q.gold[0].text)]
         self._place_of = {group[0].gold[0].text: place for place, group in enumerate(self._by_paragraph)}
@@ -100,11 +104,11 @@ class Lessons:
             self._gold.setdefault(q.question, set()).update(p.text for p in q.gold)
         self._forms = tuple(forms)
         self._seed = seed
-        answers = [("answers", i) for i in range(0, len(usable), _ANSWERS_IN_LESSON)]
+        first = range(0, len(usable) if answers else 0, _ANSWERS_IN_LESSON)
         self._plans = [
             *(("paragraph", i) for i in range(len(self._by_paragraph))),
             *(("hops", i) for i in range(len(self._multi))),
-            *answers,
+            *(("answers", i) for i in first),
         ]
 
     def __len__(self) -> int:
@@ -185,7 +189,8 @@ class Lessons:
         return _lesson(text, wanted, form)
 
     def _answer(self, question: Question, random: Random) -> Turn:
-        notes = [sentence for p in question.gold for sentence in evidence(question, p)][:6]
+        over = random.random() < _UNDER_HEADINGS
+        notes = [titled(p.title if over else None, said) for p in question.gold for said in evidence(question, p)][:6]
         near = self._near(question)
         noise = random.sample(near, min(len(near), random.randrange(4)))
         mixed = list(dict.fromkeys(notes + noise))
@@ -228,6 +233,18 @@ class Lessons:
         titled = random.random() < 0.5
         text = "\n\n".join(p.document if titled else p.text for p in chosen)
         return text, {p.text for p in chosen}
+
+
+def usable_questions(questions: Sequence[Question]) -> list[Question]:
+    """Return those of ``questions`` that can be learned from: with evidence in prose, and a short answer.
+
+    Raises:
+        InputError: there are fewer than two.
+    """
+    usable = [q for q in questions if q.gold and q.gold[0].supporting and _is_prose(q.gold) and _is_brief(q)]
+    if len(usable) < 2:
+        raise InputError(f"{len(usable)} questions with supporting sentences: give at least two, see --data")
+    return usable
 
 
 def evidence(question: Question, paragraph: Paragraph) -> tuple[str, ...]:

@@ -154,9 +154,14 @@ def pool_share(place: int, reconstruction: float, continuation: float) -> tuple[
     ``None`` is a lesson on questions. No state: any place can be asked for, in any order.
     """
     total = reconstruction + continuation
-    number = int(place * total + _ROUNDING)
-    if int((place + 1) * total + _ROUNDING) == number:
-        return None, place - number
-    share = reconstruction / total
-    again = int((number + 1) * share + _ROUNDING) > int(number * share + _ROUNDING)
-    return ("reconstruction" if again else "continuation"), number
+    pooled, number = spread(place, total)
+    if not pooled:
+        return None, number
+    return ("reconstruction" if spread(number, reconstruction / total)[0] else "continuation"), number
+
+
+def spread(place: int, share: float) -> tuple[bool, int]:
+    """Return whether ``place`` is among a ``share`` of all places, spread evenly, and its number among its like."""
+    number = int(place * share + _ROUNDING)
+    among = int((place + 1) * share + _ROUNDING) > number
+    return among, number if among else place - number

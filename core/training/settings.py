@@ -37,6 +37,9 @@ class TrainingSettings(CheckedSettings):
     """α is drawn from these for each lesson (LycheeMemory, section 3.1); one named twice comes twice as often."""
     joint: bool = True
     """Whether the compressor stage trains the reasoner with it; the paper keeps the reader fixed."""
+    noted: Share = 0.0
+    """Share of the lessons of reasoner and compressor that answer from notes as the tagger makes them, wrong ones
+    among them (:mod:`core.training.noted`). The others are of the labels, and of the pool."""
     reconstruction: Share = 0.0
     """Share of the compressor stage's lessons in which the bare base repeats a span of pool text from its slots."""
     continuation: Share = 0.0

@@ -18,12 +18,15 @@ from torch import Tensor
 from ..adapters import save_adapters
 from ..backbone import Backbone
 from ..compressor import Compressor
+from ..embedder import Embedder
+from ..errors import InputError
 from ..kv_cache import Slots
 from ..prompts import SYSTEM
 from ..settings import CompressionSettings, Ratio
 from .lessons import Lesson, Lessons, Turn
 from .material import Material
-from .pretraining import OBJECTIVES, PoolLessons, pool_loss, pool_share
+from .noted import NotedLessons
+from .pretraining import OBJECTIVES, PoolLessons, pool_loss, pool_share, spread
 from .settings import TrainingSettings
 from .stage import Stage
 from .teacher_forcing import Row, target_log_probs
@@ -44,18 +47,33 @@ class Piece:
 class Supervised(Stage[Piece]):
     """Minimises the mean negative log-likelihood of target tokens."""
 
-    def __init__(self, backbone: Backbone, settings: TrainingSettings, material: Material) -> None:
+    def __init__(
+        self, backbone: Backbone, settings: TrainingSettings, material: Material, embedder: Embedder | None = None
+    ) -> None:
+        """
+        Args:
+            embedder: with the tagger that makes the notes of the ``noted`` share of lessons; needed where there is one.
+
+        Raises:
+            InputError: it is needed and not there, or there is nothing to learn from.
+        """
         super().__init__()
         # Registered, so that the loop sees what is trained and wraps it for several processes.
         self.causal_lm = backbone.causal_lm
         self.__dict__["backbone"] = backbone
         self.backbone: Backbone
         self.settings = settings
-        self._lessons = Lessons(material.train, settings.forms, settings.seed)
+        self._lessons = Lessons(material.train, settings.forms, settings.seed, answers=not settings.noted)
         self._held_out = {form: Lessons(material.held_out, (form,), 0) for form in dict.fromkeys(settings.forms)}
         pooled = settings.stage == "compressor" and settings.reconstruction + settings.continuation > 0
         self._pool = PoolLessons(material.pool, settings.seed) if pooled else None
         self._held_out_pool = PoolLessons(material.pool, 0, held_out=True) if pooled else None
+        self._noted = self._held_out_noted = None
+        if settings.noted > 0:
+            if embedder is None:
+                raise InputError(f"noted={settings.noted} needs an embedder with a tagger that makes the notes")
+            self._noted = NotedLessons(material.train, embedder, settings.seed)
+            self._held_out_noted = NotedLessons(material.held_out, embedder, 0)
         self.compressor = Compressor(backbone, CompressionSettings(ratio=4, placement=settings.placement))
 
     def work(self, step: int, process: int, processes: int) -> Sequence[Piece]:
@@ -68,6 +86,10 @@ class Supervised(Stage[Piece]):
         return pieces[process::processes]
 
     def _lesson(self, place: int) -> Lesson:
+        if self._noted is not None:
+            noted, place = spread(place, self.settings.noted)
+            if noted:
+                return self._noted.at(place)
         if self._pool is None:
             return self._lessons.at(place)
         objective, number = pool_share(place, self.settings.reconstruction, self.settings.continuation)
@@ -88,6 +110,8 @@ class Supervised(Stage[Piece]):
         if (pool := self._held_out_pool) is not None:
             for objective in OBJECTIVES:
                 shown[objective] = [pool.at(i, objective) for i in range(min(_HELD_OUT_LESSONS, len(pool)))]
+        if (noted := self._held_out_noted) is not None:
+            shown["noted"] = [noted.at(i) for i in range(_HELD_OUT_LESSONS)]
         return {f"loss_{name}": self._mean_loss(lessons) for name, lessons in shown.items()}
 
     def save(self, folder: Path) -> None:

@@ -1,0 +1,139 @@
+"""Answers from notes as the tagger makes them: the same everywhere, and true of those notes."""
+
+import re
+
+import pytest
+
+from core.embedder import Embedder
+from core.errors import InputError
+from core.evidence import find_tagger
+from core.prompts import UNKNOWN
+from core.questions import Paragraph, Question
+from core.training.lessons import Lessons, Turn
+from core.training.noted import ANSWERS_IN_LESSON, NotedLessons, target
+from core.training.supervised import Supervised
+from core.weights import DEFAULT_EMBEDDER
+
+from .small_runs import backbone, material, settings
+from .test_evidence import EDSEL, HENRY, SINGLE, YEAST
+from .test_evidence import HOPS as PLAIN
+
+EDSEL_II = Paragraph(
+    title="Edsel Ford II",
+    sentences=(
+        "Edsel Bryant Ford II is a great-grandson of Henry Ford.",
+        "His father, Henry Ford II, died in Detroit, in the hospital that bears the name of the family.",
+    ),
+)
+BAKING = Paragraph(
+    title="Baking powder",
+    sentences=(
+        "It lightens cakes and quick breads by what it gives off in the oven, and it is sold in small tins.",
+        "It makes batter and dough rise at once.",
+    ),
+)
+HOPS = PLAIN.model_copy(update={"paragraphs": (EDSEL_II, EDSEL, HENRY)})
+RISING = SINGLE.model_copy(update={"paragraphs": (YEAST, BAKING)})
+
+
+@pytest.fixture(scope="module")
+def judging() -> Embedder:
+    return Embedder(device="cpu", tagger=find_tagger("default", DEFAULT_EMBEDDER))
+
+
+@pytest.fixture(scope="module")
+def turns(judging: Embedder) -> list[Turn]:
+    lessons = NotedLessons((HOPS, RISING), judging, 1)
+    return [turn for i in range(4) for turn in lessons.at(i).turns]
+
+
+def notes_of(turn: Turn) -> list[str]:
+    return re.findall(r"^- (.*)$", turn.user.split("\nQuestion: ")[0], re.MULTILINE)
+
+
+def test_lessons_are_the_same_in_any_order_and_alike_in_length(judging: Embedder, turns: list[Turn]) -> None:
+    again = NotedLessons((HOPS, RISING), judging, 1)
+    assert [list(again.at(i).turns) for i in (3, 0)] == [turns[-ANSWERS_IN_LESSON:], turns[:ANSWERS_IN_LESSON]]
+    assert again.at(0).chunk is None
+    lengths = [len(turn.user) for turn in turns]
+    assert lengths == sorted(lengths)
+    assert NotedLessons((HOPS, RISING), judging, 2).at(0) != again.at(0)
+
+
+def test_what_the_notes_do_not_say_is_unknown_and_what_they_say_is_answered(turns: list[Turn]) -> None:
+    asked = {q.question: q for q in (HOPS, RISING)}
+    unknown = 0
+    for turn in turns:
+        question = asked[turn.user.split("Question: ")[1].splitlines()[0]]
+        notes = notes_of(turn)
+        assert notes
+        answer = turn.target.removesuffix("</answer>")
+        right = [note for note in notes if any(s in note for p in question.gold for s in p.supporting)]
+        assert (answer == UNKNOWN) == (not right)
+        if answer != UNKNOWN:
+            assert answer == question.answers[0]
+            assert answer.lower() in " ".join((question.question, *notes)).lower()
+        unknown += answer == UNKNOWN
+    assert 0 < unknown < len(turns) / 2
+
+
+def test_notes_are_what_the_tagger_finds_behind_headings(turns: list[Turn]) -> None:
+    noted = {note for turn in turns for note in notes_of(turn)}
+    assert any("His father was Henry Ford." in note for note in noted)
+    assert "Baking powder: It makes batter and dough rise at once." in noted
+    assert "It makes batter and dough rise at once." in noted  # of a text without its title
+    said = [s for p in (EDSEL, HENRY, EDSEL_II, YEAST, BAKING) for s in (p.document, *p.sentences)]
+    assert all(any(note.split(": ", 1)[-1] in " ".join(text.split()) for text in said) for note in noted)
+
+
+def test_memory_is_as_small_as_in_use(judging: Embedder) -> None:
+    sentence = "Dough rises with yeast, says the baker, " + "and so it was said before by many, " * 9 + "twice."
+    paragraphs = tuple(
+        Paragraph(title="", sentences=tuple(f"{n} {i}. {sentence}" for i in range(2)), support=(0, 1)) for n in "abcdef"
+    )
+    question = Question(id="1", dataset="t", question=SINGLE.question, answers=("yeast",), paragraphs=paragraphs)
+    turn = NotedLessons((question, SINGLE), judging, 0).at(3).turns[-1]
+    assert 80 < len(" ".join(notes_of(turn)).split()) <= 170
+
+
+@pytest.mark.parametrize(
+    ("answers", "notes", "found", "wanted"),
+    [
+        (("Dearborn",), ("Henry Ford died in Dearborn.",), True, "Dearborn"),
+        (("the city", "dearborn"), ("Henry Ford died in Dearborn.",), True, "the city"),  # by another name
+        (("Dearborn",), ("He died in Dearborn.",), False, UNKNOWN),  # of someone else
+        (("Dearborn",), ("His father was Henry Ford.",), True, None),  # the other half is missing
+        (("born",), ("He died in Dearborn.",), True, None),
+        (("yes",), ("His father was Henry Ford.",), True, "yes"),
+        (("yes",), ("Bread needs flour.",), False, UNKNOWN),
+        (("Edsel Ford",), ("It is a car.",), True, "Edsel Ford"),  # the question names it
+    ],
+)
+def test_the_target_is_what_the_notes_allow(
+    answers: tuple[str, ...], notes: tuple[str, ...], found: bool, wanted: str | None
+) -> None:
+    question = Question(id="1", dataset="t", question=HOPS.question, answers=answers, paragraphs=(EDSEL,))
+    assert target(question, notes, found) == wanted
+
+
+def test_a_run_has_the_share_that_was_asked_for_and_no_other_answers(
+    judging: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.training.noted._ALIKE", 1)  # no more than is looked at
+    monkeypatch.setattr("core.training.supervised._HELD_OUT_LESSONS", 1)
+    chosen = settings(stage="reasoner", forms=("raw",), batch=5, noted=0.4)
+    stage = Supervised(backbone(), chosen, material(), judging)
+    noted, plain = NotedLessons(material().train, judging, 0), Lessons(material().train, ("raw",), 0, answers=False)
+    shown = [piece.lesson for step in range(2) for piece in stage.work(step, 0, 1)]
+    # Of ten places the third, fifth, eighth and tenth.
+    expected = [plain.at(0), plain.at(1), noted.at(0), plain.at(2), noted.at(1)]
+    assert shown == [*expected, plain.at(3), plain.at(4), noted.at(2), plain.at(5), noted.at(3)]
+    assert not any(turn.target.endswith("</answer>") for i in range(len(plain)) for turn in plain.at(i).turns)
+    assert "loss_noted" in stage.evaluate()
+
+
+def test_notes_need_a_tagger(judging: Embedder) -> None:
+    with pytest.raises(InputError, match=r"no tagger for embedder 'all-MiniLM-L6-v2'.*--noted at 0"):
+        NotedLessons((HOPS, RISING), Embedder(device="cpu"), 0)
+    with pytest.raises(InputError, match=r"noted=0\.5 needs an embedder"):
+        Supervised(backbone(), settings(noted=0.5), material())
