@@ -21,6 +21,7 @@ from .prompts import (
     parse_update,
     update_prompt,
 )
+from .second_look import best_evidence
 from .settings import Form, RecallSettings
 from .usage import Usage
 from .working_memory import Note, WorkingMemory, find_evidence, find_quotations
@@ -108,8 +109,34 @@ class Reasoner:
             found = [near] if near else []
         else:
             found = list(told)
-        written = tuple(self._note(chunk, text, evidence, gate) for evidence in found)
+        written = tuple(self._note(chunk, text, evidence, gate, told=evidence in told) for evidence in found)
         return Update(memory.updated(written, self._fits), written, parsed.recall)
+
+    def look_again(
+        self, question: str, memory: WorkingMemory, opened: Sequence[tuple[StoredChunk, float]]
+    ) -> WorkingMemory:
+        """Return the memory that ``question`` is answered from, when ``opened`` were read, each with its P(open).
+
+        Where there is a tagger, that is what it finds best in all of them together (:mod:`core.second_look`), the
+        likeliest first, whatever was noted on the way: then it was not known what else there is. Elsewhere the memory
+        stays as it is.
+        """
+        if not self._settings.likely_notes or self._embedder.tagger is None:
+            return memory
+        read = list({chunk.chunk_id: (chunk, gate) for chunk, gate in opened}.values())
+        texts = [self._bank.text(chunk.chunk_id) for chunk, _ in read]
+        held = {(note.chunk_id, note.span) for note in (*memory.notes, *memory.past) if note.told}
+        told = {
+            (row, Span(span.start - chunk.span.start, span.end - chunk.span.start))
+            for row, (chunk, _) in enumerate(read)
+            for chunk_id, span in held
+            if chunk_id == chunk.chunk_id
+        }
+        found = [
+            self._note(read[row][0], texts[row], span, read[row][1], told=(row, span) in told, odds=odds)
+            for row, span, odds in best_evidence(self._embedder, question, texts, told)
+        ]
+        return memory.chosen(found, self._fits) if found else memory
 
     def answer(
         self,
@@ -146,12 +173,14 @@ class Reasoner:
             return find_evidence(line, text)
         return self._embedder.nearest_span(text, sentences(text), f"{question} {line}")
 
-    def _note(self, chunk: StoredChunk, text: str, evidence: Span, gate: float) -> Note:
+    def _note(
+        self, chunk: StoredChunk, text: str, evidence: Span, gate: float, *, told: bool, odds: float | None = None
+    ) -> Note:
         start = chunk.span.start + evidence.start
         span = Span(start, start + evidence.end - evidence.start)
         quote = text[evidence.start : evidence.end]
         said, over = " ".join(quote.split()), heading(text, evidence.start)
-        return Note(said, quote, chunk.chunk_id, chunk.document_id, span, gate, over)
+        return Note(said, quote, chunk.chunk_id, chunk.document_id, span, gate, over, told, odds)
 
     def _fits(self, text: str) -> bool:
         return self._writer.count_tokens(text) <= self._settings.memory_tokens

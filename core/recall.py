@@ -5,7 +5,7 @@ passed before its meaning was known. ReMemR1 calls back to what it once knew, an
 Here the callback reaches both older notes and the chunks that the gate passed over.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,6 +19,8 @@ from .settings import RecallSettings
 from .usage import Stage, Usage
 from .working_memory import Note, WorkingMemory, words
 
+CITED = 0.4
+"""P(evidence) above which a note is cited though it does not say the answer."""
 _Result = TypeVar("_Result")
 
 
@@ -58,6 +60,7 @@ class Answer:
     sources: tuple[Note, ...]
     """The evidence it rests on, best first; empty where nothing was found."""
     memory: WorkingMemory
+    """What it was answered from."""
     steps: tuple[Step, ...]
     usage: Usage
 
@@ -140,7 +143,7 @@ class Recall:
             steps.append(Step(*opened, called_back, update.written, recalled, memory))
             listener(steps[-1])
 
-        text = self._answer(question, memory, recalled, usage, listener)
+        memory, text = self._answer(question, memory, steps, recalled, usage, listener)
         sources = best_sources(text, (*memory.notes, *recalled.notes)) if text else ()
         return Answer(text or NOTHING_FOUND, sources, memory, tuple(steps), usage)
 
@@ -187,16 +190,19 @@ class Recall:
         self,
         question: str,
         memory: WorkingMemory,
+        steps: Sequence[Step],
         recalled: Recalled,
         usage: Usage,
         listener: Listener,
-    ) -> str:
-        def answer() -> str:
-            if not memory.notes and not recalled.notes:
-                return ""  # a model asked to answer from nothing would invent something
-            return self.reasoner.answer(question, memory, recalled.notes, usage, lambda piece: listener(Written(piece)))
+    ) -> tuple[WorkingMemory, str]:
+        def answer() -> tuple[WorkingMemory, str]:
+            known = self.reasoner.look_again(question, memory, [(step.chunk, step.gate) for step in steps])
+            if not known.notes and not recalled.notes:
+                return known, ""  # a model asked to answer from nothing would invent something
+            say = self.reasoner.answer
+            return known, say(question, known, recalled.notes, usage, lambda piece: listener(Written(piece)))
 
-        return _staged("answer", usage, listener, answer, bool)
+        return _staged("answer", usage, listener, answer, lambda known: bool(known[1]))
 
 
 def _staged(
@@ -233,7 +239,11 @@ def check_question(question: str) -> None:
 
 
 def best_sources(answer: str, notes: tuple[Note, ...]) -> tuple[Note, ...]:
-    """Order ``notes`` by how much of ``answer`` each says, later ones last; each span once."""
+    """Order ``notes`` by how much of ``answer`` each says, later ones last; each span once.
+
+    Those that the tagger doubts are left out unless they say the whole answer, or nothing else is there.
+    """
     said = set(words(answer))
-    once = {(note.document_id, note.span): note for note in notes}
-    return tuple(sorted(once.values(), key=lambda note: -len(said & set(words(note.text)))))
+    once = tuple({(note.document_id, note.span): note for note in notes}.values())
+    sure = [n for n in once if n.odds is None or n.odds > CITED or said <= set(words(n.line))] or once[:1]
+    return tuple(sorted(sure, key=lambda note: -len(said & set(words(note.text)))))

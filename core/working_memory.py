@@ -87,6 +87,10 @@ class Note:
     """P(open) of the chunk when it was opened."""
     heading: str | None = None
     """What stands over it in the chunk: often the one thing that says whom it is about."""
+    told: bool = True
+    """Whether the reasoner told of it; else only the tagger of evidence did."""
+    odds: float | None = None
+    """P(evidence) by the tagger when the answer was made; ``None``: it did not judge."""
 
     @property
     def line(self) -> str:
@@ -121,6 +125,19 @@ class WorkingMemory:
         while kept and not fits("\n".join(note.line for note in kept)):
             left.append(kept.pop(0))
         return WorkingMemory(tuple(kept), tuple(left))
+
+    def chosen(self, notes: Iterable[Note], fits: Callable[[str], bool]) -> "WorkingMemory":
+        """Return the memory with nothing but ``notes``, the first of which matter most, as far as they fit.
+
+        What is held now and not among them leaves.
+        """
+        kept = list[Note]()
+        for note in notes:
+            if fits("\n".join(held.line for held in (*kept, note))):
+                kept.append(note)
+        places = {(note.document_id, note.span) for note in kept}
+        left = (note for note in self.notes if (note.document_id, note.span) not in places)
+        return WorkingMemory(tuple(kept), (*self.past, *left))
 
     def search_past(self, query: str, floor: float) -> Note | None:
         """Return the note that left and holds most of the words of ``query``, the latest of equals.

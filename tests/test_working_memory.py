@@ -223,3 +223,16 @@ def test_notes_are_answered_from_behind_their_headings_which_take_of_the_budget(
     room = len(memory.text)
     assert WorkingMemory().updated((first, second), lambda text: len(text) <= room).past == ()
     assert WorkingMemory().updated(under, lambda text: len(text) <= room).past == (under[0],)
+
+
+def test_what_an_answer_is_chosen_from_replaces_the_notes_as_far_as_it_fits() -> None:
+    a, b, c = note("Anna kept it.", 0), note("Jens lit it.", 40), note("Oil was used.", 80)
+    memory = WorkingMemory((a, b), (note("It burned down.", 120),))
+    chosen = memory.chosen((c, replace(a, odds=0.7)), lambda text: True)
+    assert chosen.notes == (c, replace(a, odds=0.7))
+    assert chosen.past == (*memory.past, b)
+    # The first matter most; a shorter one later may still fit.
+    short = note("Yes.", 160)
+    tight = memory.chosen((a, c, short), lambda text: len(text) <= len(f"{a.text}\n{short.text}"))
+    assert tight.notes == (a, short)
+    assert tight.past == (*memory.past, b)

@@ -1,22 +1,23 @@
 """Lessons that answer from notes as they are made in use: wrong ones among them, right ones missing.
 
 A reasoner that learned to answer from labelled evidence believes every note. Here the tagger of :mod:`core.evidence`
-reads a question's paragraphs and others one after the other, by the rule of :class:`core.reasoner.Reasoner`, and what
-it takes for evidence is what the question is answered from (learning on the states that the policy itself reaches:
-DAgger, Ross et al., arXiv 1011.0686). The reasoner's own part in the notes is drawn by lot, since reading every
-paragraph with it would take longer than learning does. Where notes and question do not say the answer, it is
-:data:`core.prompts.UNKNOWN`.
+chooses sentences from a question's paragraphs and others as it does before an answer (:mod:`core.second_look`), and the
+question is answered from those (learning on the states that the policy itself reaches: DAgger, Ross et al., arXiv
+1011.0686). What the reasoner tells is drawn by lot, since reading every paragraph with it would take longer than
+learning does. Where there is no evidence among the notes, the answer is :data:`core.prompts.UNKNOWN`.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from random import Random
 
+from ..chunking import Span, sentences
 from ..embedder import Embedder
 from ..errors import InputError
 from ..headings import heading, titled
 from ..prompts import ANSWER_OPENING, ANSWER_STOP, UNKNOWN, answer_prompt
 from ..questions import Paragraph, Question
-from ..reasoner import POSSIBLE, noted
+from ..second_look import best_evidence
 from ..working_memory import words
 from .lessons import Lesson, Turn, evidence, usable_questions
 from .negatives import Negatives
@@ -26,15 +27,13 @@ _HOPS_MORE = 3
 """How often more than others a question of several hops comes: there are few, and their notes are worse."""
 _NEGATIVES = (1, 2, 3)
 """Paragraphs without evidence that are read for a question."""
-_MISSED = 0.1
+_MISSED = 0.08
 """Share of the gold paragraphs that the gate does not open."""
-_ALL_MISSED = 0.07
+_ALL_MISSED = 0.12
 """Share of the questions of which it opens none."""
-_TOLD = 0.5
-"""Share of the sentences that may be evidence of which the reasoner tells."""
+_TOLD, _TOLD_WRONGLY = 0.6, 0.05
+"""Shares of the sentences that are evidence, and of the others, of which the reasoner tells."""
 _TITLED = 0.8
-_MEMORY_WORDS = 170
-"""Of all notes together, about the tokens that working memory has room for; the oldest leave."""
 _ALIKE = 4
 """Lessons whose answers are drawn together and dealt out by length, since the shortest of a lesson is padded to its
 longest."""
@@ -62,7 +61,8 @@ class NotedLessons:
         self._plan = [*usable, *_HOPS_MORE * [q for q in usable if len(q.gold) > 1]]
         self._negatives = Negatives(usable)
         self._embedder, self._seed = embedder, seed
-        self._drawn: tuple[int, list[Turn]] = (-1, [])
+        self._ahead = ThreadPoolExecutor(1, "noted-lessons")
+        self._drawn: dict[int, Future[list[Turn]]] = {}
 
     def __len__(self) -> int:
         """Lessons in about one pass over the questions."""
@@ -71,11 +71,17 @@ class NotedLessons:
     def at(self, index: int) -> Lesson:
         """Return lesson ``index``; any index from 0 on has one."""
         block, place = divmod(index, _ALIKE)
-        if block != self._drawn[0]:
-            size = _ALIKE * ANSWERS_IN_LESSON
-            turns = [self._turn(block * size + i) for i in range(size)]
-            self._drawn = (block, sorted(turns, key=lambda turn: len(turn.user)))
-        return Lesson(None, tuple(self._drawn[1][place * ANSWERS_IN_LESSON : (place + 1) * ANSWERS_IN_LESSON]))
+        for wanted in [number for number in self._drawn if number not in (block, block + 1)]:
+            self._drawn.pop(wanted).cancel()
+        for wanted in (block, block + 1):  # the next one is drawn while this one is learned from
+            if wanted not in self._drawn:
+                self._drawn[wanted] = self._ahead.submit(self._block, wanted)
+        turns = self._drawn[block].result()
+        return Lesson(None, tuple(turns[place * ANSWERS_IN_LESSON : (place + 1) * ANSWERS_IN_LESSON]))
+
+    def _block(self, block: int) -> list[Turn]:
+        size = _ALIKE * ANSWERS_IN_LESSON
+        return sorted((self._turn(block * size + i) for i in range(size)), key=lambda turn: len(turn.user))
 
     def _turn(self, place: int) -> Turn:
         """Return what is asked in ``place``: a question whose notes or lack of notes say what should be answered."""
@@ -88,29 +94,30 @@ class NotedLessons:
         raise InputError(f"{_DRAWS} questions gave no notes to answer from: the tagger finds no evidence in the data")
 
     def _notes(self, question: Question, random: Random) -> tuple[tuple[str, ...], bool]:
-        """Read for ``question``: what is noted, under headings, and whether any of it is evidence."""
+        """Read for ``question``: what it is answered from, behind headings, and whether any of it is evidence."""
         gold = [] if random.random() < _ALL_MISSED else [p for p in question.gold if random.random() >= _MISSED]
         others = [self._negatives.draw(question, random) for _ in range(random.choice(_NEGATIVES))]
         shown = list({p.text: p for p in (*gold, *others)}.values())
         random.shuffle(shown)
-        known, lines, right = list[str](), list[str](), set[str]()
-        for paragraph in shown:
-            text = paragraph.document if random.random() < _TITLED else paragraph.text
-            judged = self._embedder.evidence(question.question, known, text) or []
-            told = [span for span, odds in judged if odds > POSSIBLE and random.random() < _TOLD]
-            wanted = _folded(question, paragraph)
-            for start, end in noted(judged, told):
-                said = " ".join(text[start:end].split())
-                if said in known:
-                    continue
-                known.append(said)
-                lines.append(titled(heading(text, start), said))
-                if any(said in sentence or sentence in said for sentence in wanted):
-                    right.add(lines[-1])
-                while len(" ".join(lines).split()) > _MEMORY_WORDS:
-                    known.pop(0)
-                    lines.pop(0)
-        return tuple(lines), any(line in right for line in lines)
+        texts = [p.document if random.random() < _TITLED else p.text for p in shown]
+        wanted = [_folded(question, p) for p in shown]
+
+        def says_it(row: int, said: str) -> bool:
+            return any(said in sentence or sentence in said for sentence in wanted[row])
+
+        told = {
+            (row, span)
+            for row, text in enumerate(texts)
+            for span in sentences(text)
+            if random.random() < (_TOLD if says_it(row, _said(text, span)) else _TOLD_WRONGLY)
+        }
+        found = best_evidence(self._embedder, question.question, texts, told)
+        lines = [titled(heading(texts[s.text], s.span.start), _said(texts[s.text], s.span)) for s in found]
+        return tuple(lines), any(says_it(s.text, _said(texts[s.text], s.span)) for s in found)
+
+
+def _said(text: str, span: Span) -> str:
+    return " ".join(text[span.start : span.end].split())
 
 
 def _folded(question: Question, paragraph: Paragraph) -> list[str]:
