@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pydoc_data.topics import topics
 
 import numpy as np
@@ -19,7 +20,8 @@ from core.generation import Generator, Prompt, Reply
 from core.ingest import Document
 from core.prompts import NOTHING_FOUND
 from core.reasoner import POSSIBLE, SURE, UNTOLD, Reasoner
-from core.recall import Answer, Began, Ended, Event, Opened, Recall, Step, Written
+from core.recall import CITED, Answer, Began, Ended, Event, Opened, Recall, Step, Written, best_sources
+from core.second_look import SENTENCES, best_evidence
 from core.settings import CompressionSettings, Form, RecallSettings, replaced
 from core.usage import Usage
 from core.weights import DEFAULT_EMBEDDER
@@ -498,6 +500,61 @@ def test_of_many_alike_the_likeliest_are_noted(default_backbone: Backbone, judgi
     sure = sorted(((p, span) for span, p in odds if p > SURE), reverse=True)
     assert len(sure) > UNTOLD
     assert {note.span for note in update.written} == {span for _, span in sure[:UNTOLD]}
+
+
+def test_an_answer_rests_on_what_is_best_when_all_is_read(reference_engine: Engine, judging: Embedder) -> None:
+    answer, _ = judged(reference_engine, judging, "The target list is evaluated")
+    notes, bank = answer.memory.notes, reference_engine.bank
+    read = {step.chunk.chunk_id: step for step in answer.steps}
+    ids = list(read)
+    told = {(n.chunk_id, n.span) for step in answer.steps for n in step.written if n.told}
+    found = best_evidence(
+        judging,
+        STATEMENT,
+        [bank.text(i) for i in ids],
+        {(ids.index(i), Span(s.start - read[i].chunk.span.start, s.end - read[i].chunk.span.start)) for i, s in told},
+    )
+    assert [(note.chunk_id, note.odds) for note in notes] == [(ids[f.text], f.odds) for f in found]
+    assert 1 < len(notes) <= SENTENCES
+    for note in notes:
+        assert note.told == ((note.chunk_id, note.span) in told)
+        assert note.gate == read[note.chunk_id].gate
+        assert bank.text(note.chunk_id)[note.span.start - read[note.chunk_id].chunk.span.start :].startswith(note.quote)
+    # What was noted on the way and is not needed in the end has left.
+    before = {(n.document_id, n.span) for n in answer.steps[-1].memory.notes}
+    kept = {(n.document_id, n.span) for n in notes}
+    assert {(n.document_id, n.span) for n in answer.memory.past} >= before - kept
+    sure = {note for note in notes if note.odds is not None and note.odds > CITED}
+    assert sure <= set(answer.sources) <= set(notes)
+
+
+def test_doubtful_notes_are_cited_only_for_what_they_say() -> None:
+    def doubted(text: str, odds: float | None, heading: str | None = None) -> Note:
+        return Note(text, text, "", text, Span(0, 1), 1.0, heading, odds=odds)
+
+    sure, says, doubtful, told = (
+        doubted("Anna kept it.", 0.9),
+        doubted("She kept a diary in Ribe.", 0.2, "Anna Holm"),
+        doubted("Jens lit it.", 0.3),
+        doubted("Oil was used.", None),
+    )
+    assert set(best_sources("Anna Holm, Ribe", (sure, says, doubtful, told))) == {sure, says, told}
+    assert best_sources("Oil", (doubtful, says)) == (doubtful,)
+    assert best_sources("Oil", ()) == ()
+
+
+def test_where_the_notes_do_not_say_it_nothing_is_answered_and_nothing_cited(
+    reference_engine: Engine, judging: Embedder
+) -> None:
+    class Honest(Telling):
+        def reply(self, prompt: Prompt, on_text: Callable[[str], None] | None = None) -> Reply:
+            return replace(super().reply(prompt), text="<answer>unknown</answer>")
+
+    reasoner = Reasoner(Honest(reference_engine.backbone, ""), reference_engine.bank, judging, EVERYTHING, "raw")
+    gate = SimilarityGate(reference_engine.embedder, EVERYTHING.candidates)
+    answer = Recall(reference_engine.bank, gate, reasoner, EVERYTHING).ask(STATEMENT, "default")
+    assert answer.memory.notes
+    assert (answer.text, answer.sources) == (NOTHING_FOUND, ())
 
 
 def test_a_model_of_ones_own_is_believed(reference_engine: Engine, judging: Embedder) -> None:

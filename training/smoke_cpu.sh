@@ -40,7 +40,12 @@ small=(--data "$out/data" --model "$out/model" --rank 4 --warmup 2 --evaluate-ev
 "$python" -m core.training --stage gate --gate query --out "$out/queries" "${small[@]}" --steps 2 \
     --adapters "$out/all/rl/adapters"
 
-for made in reasoner inserted selector selected all/reasoner all/compressor all/rl all/gate all/evidence probes queries; do
+# Answers learned from the notes that the tagger makes.
+"$python" -m core.training --stage reasoner --out "$out/noted" "${small[@]}" --steps 2 --noted 0.5 \
+    --adapters "$out/all/evidence/adapters"
+
+for made in reasoner inserted selector selected all/reasoner all/compressor all/rl all/gate all/evidence probes queries \
+    noted; do
     test -s "$out/$made/curve.png"
     test -s "$out/$made/adapters/adapters.json"
 done
@@ -50,4 +55,5 @@ test -s "$out/probes/adapters/gate/head.safetensors"
 test -s "$out/queries/adapters/queries/adapter_model.safetensors"
 test -s "$out/all/evidence/adapters/evidence/head.safetensors"
 test -s "$out/all/evidence/adapters/gate/head.safetensors"
+test -s "$out/noted/adapters/evidence/head.safetensors"
 echo "every stage ran; see $out/*/curve.png"

@@ -161,14 +161,15 @@ def _run(
     attend_for_training(backbone)
     stage = _stage(backbone, settings, adapters, material, out, spread)
     finished = Trainer(stage, settings, out, spread).run(resume=resume, minutes=minutes)
-    if adapters is not None and isinstance(stage, EvidenceTraining | QueryTraining) and spread.is_main_process:
+    if adapters is not None and spread.is_main_process:
         _carry_over(adapters, out / "adapters")
     return finished
 
 
 def _carry_over(start: Path, made: Path) -> None:
-    """Copy what lies beside the base's adapters, such as a gate's head: these stages leave all of it as it was."""
-    for file in sorted(start.rglob("*")):
+    """Copy what lies beside the base's adapters, such as a gate's head or a tagger, unless it was made anew."""
+    # Only of the folders: a card above them speaks of the adapters that it came with.
+    for file in sorted(start.glob("*/**/*")):
         target = made / file.relative_to(start)
         if file.is_file() and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)

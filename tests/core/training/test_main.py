@@ -92,6 +92,23 @@ def test_an_interrupted_command_leaves_a_checkpoint_and_ends_with_130_and_goes_o
     assert (out / "adapters" / "reasoner" / "adapter_model.safetensors").is_file()
 
 
+def test_what_lies_beside_the_adapters_of_the_base_is_kept_by_a_stage_that_leaves_it(
+    monkeypatch: pytest.MonkeyPatch, sample: Path, model: Path, tmp_path: Path
+) -> None:
+    small = ("--stage", "reasoner", "--data", sample, "--model", model, "--batch", 1, "--rank", 2, "--steps", 1)
+    assert run(monkeypatch, *small, "--out", tmp_path / "first") == 0
+    start = tmp_path / "first" / "adapters"
+    (start / "evidence").mkdir()
+    (start / "evidence" / "head.safetensors").write_bytes(b"head")
+    (start / "CARD.md").write_text("Of the first.")
+    before = (start / "reasoner" / "adapter_model.safetensors").read_bytes()
+    assert run(monkeypatch, *small, "--out", tmp_path / "second", "--adapters", start, "--warmup", 0) == 0
+    made = tmp_path / "second" / "adapters"
+    assert (made / "evidence" / "head.safetensors").read_bytes() == b"head"
+    assert (made / "reasoner" / "adapter_model.safetensors").read_bytes() != before
+    assert not (made / "CARD.md").exists()
+
+
 def press_when_running(metrics: Path) -> None:
     """Press Ctrl-C as soon as something is recorded."""
     deadline = time.monotonic() + 240
