@@ -9,7 +9,9 @@ from core.errors import InputError
 from core.evidence import find_tagger
 from core.prompts import UNKNOWN
 from core.questions import Paragraph, Question
+from core.second_look import SENTENCES
 from core.training.lessons import Lessons, Turn
+from core.training.material import Material
 from core.training.noted import ANSWERS_IN_LESSON, NotedLessons, target
 from core.training.supervised import Supervised
 from core.weights import DEFAULT_EMBEDDER
@@ -66,7 +68,7 @@ def test_what_the_notes_do_not_say_is_unknown_and_what_they_say_is_answered(turn
     for turn in turns:
         question = asked[turn.user.split("Question: ")[1].splitlines()[0]]
         notes = notes_of(turn)
-        assert notes
+        assert 0 < len(notes) <= SENTENCES
         answer = turn.target.removesuffix("</answer>")
         right = [note for note in notes if any(s in note for p in question.gold for s in p.supporting)]
         assert (answer == UNKNOWN) == (not right)
@@ -81,19 +83,9 @@ def test_notes_are_what_the_tagger_finds_behind_headings(turns: list[Turn]) -> N
     noted = {note for turn in turns for note in notes_of(turn)}
     assert any("His father was Henry Ford." in note for note in noted)
     assert "Baking powder: It makes batter and dough rise at once." in noted
-    assert "It makes batter and dough rise at once." in noted  # of a text without its title
+    assert "It makes dough rise." in noted  # nothing that could be a heading stands over so short a text
     said = [s for p in (EDSEL, HENRY, EDSEL_II, YEAST, BAKING) for s in (p.document, *p.sentences)]
     assert all(any(note.split(": ", 1)[-1] in " ".join(text.split()) for text in said) for note in noted)
-
-
-def test_memory_is_as_small_as_in_use(judging: Embedder) -> None:
-    sentence = "Dough rises with yeast, says the baker, " + "and so it was said before by many, " * 9 + "twice."
-    paragraphs = tuple(
-        Paragraph(title="", sentences=tuple(f"{n} {i}. {sentence}" for i in range(2)), support=(0, 1)) for n in "abcdef"
-    )
-    question = Question(id="1", dataset="t", question=SINGLE.question, answers=("yeast",), paragraphs=paragraphs)
-    turn = NotedLessons((question, SINGLE), judging, 0).at(3).turns[-1]
-    assert 80 < len(" ".join(notes_of(turn)).split()) <= 170
 
 
 @pytest.mark.parametrize(
@@ -122,8 +114,9 @@ def test_a_run_has_the_share_that_was_asked_for_and_no_other_answers(
     monkeypatch.setattr("core.training.noted._ALIKE", 1)  # no more than is looked at
     monkeypatch.setattr("core.training.supervised._HELD_OUT_LESSONS", 1)
     chosen = settings(stage="reasoner", forms=("raw",), batch=5, noted=0.4)
-    stage = Supervised(backbone(), chosen, material(), judging)
-    noted, plain = NotedLessons(material().train, judging, 0), Lessons(material().train, ("raw",), 0, answers=False)
+    questions = (HOPS, RISING)
+    stage = Supervised(backbone(), chosen, Material(questions, questions, ()), judging)
+    noted, plain = NotedLessons(questions, judging, 0), Lessons(questions, ("raw",), 0, answers=False)
     shown = [piece.lesson for step in range(2) for piece in stage.work(step, 0, 1)]
     # Of ten places the third, fifth, eighth and tenth.
     expected = [plain.at(0), plain.at(1), noted.at(0), plain.at(2), noted.at(1)]
