@@ -117,11 +117,11 @@ class Reasoner:
     ) -> WorkingMemory:
         """Return the memory that ``question`` is answered from, when ``opened`` were read, each with its P(open).
 
-        Where there is a tagger, that is what it finds best in all of them together (:mod:`core.second_look`), the
-        likeliest first, whatever was noted on the way: then it was not known what else there is. Elsewhere the memory
-        stays as it is.
+        With ``second_look``, where there is a tagger, that is what it finds best in all of them together
+        (:mod:`core.second_look`), the likeliest first, whatever was noted on the way: then it was not known what else
+        there is. Elsewhere the memory stays as it is.
         """
-        if not self._settings.likely_notes or self._embedder.tagger is None:
+        if not (self._settings.second_look and self._settings.likely_notes) or self._embedder.tagger is None:
             return memory
         read = list({chunk.chunk_id: (chunk, gate) for chunk, gate in opened}.values())
         texts = [self._bank.text(chunk.chunk_id) for chunk, _ in read]
@@ -149,7 +149,7 @@ class Reasoner:
         """Answer from working memory and what was called back last, with no slots open."""
         prompt = Prompt(
             self._instructions.system,
-            answer_prompt(question, memory.titled, [note.line for note in recalled], self._instructions.answer),
+            answer_prompt(question, self._lines(memory.notes), self._lines(recalled), self._instructions.answer),
             ANSWER_OPENING,
             ANSWER_STOP,
             self._settings.answer_tokens,
@@ -157,6 +157,10 @@ class Reasoner:
         reply = self._writer.reply(prompt, AnswerStream(on_text) if on_text else None)
         usage.count(reply)
         return parse_answer(reply.text)
+
+    def _lines(self, notes: Sequence[Note]) -> list[str]:
+        """Return what is answered from. Behind headings only where that was learned, as it confuses other readers."""
+        return [note.line if self._settings.second_look else note.text for note in notes]
 
     def _shown(self, chunk_id: str, text: str, question: str, memory: WorkingMemory) -> str:
         count = self._settings.raw_passages

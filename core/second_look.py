@@ -3,8 +3,8 @@
 While chunks are read one by one, a sentence is judged by what was known then: the second of two hops is nothing when
 it comes first. Before the answer the tagger of :mod:`core.evidence` reads what was opened again. The likeliest sentence
 of all is noted, the others are judged anew with it known, and so on (greedy, as multi-hop retrieval with a beam of one:
-Xiong et al., arXiv 2009.12756). ReMemR1 overwrites its memory whole at each step; this is
-the one step at which that is worth its cost.
+Xiong et al., arXiv 2009.12756). ReMemR1 overwrites its memory whole at each step; this is the one step at which that
+is worth its cost.
 """
 
 from collections.abc import Collection, Sequence

@@ -94,7 +94,7 @@ class Note:
 
     @property
     def line(self) -> str:
-        """The text as it is answered from: behind its heading, unless it names that itself."""
+        """The text behind its heading, unless it names that itself."""
         return titled(self.heading, self.text)
 
 
@@ -113,16 +113,11 @@ class WorkingMemory:
     def text(self) -> str:
         return "\n".join(self.lines)
 
-    @property
-    def titled(self) -> tuple[str, ...]:
-        """The lines as they are answered from, each behind its heading."""
-        return tuple(note.line for note in self.notes)
-
     def updated(self, notes: Iterable[Note], fits: Callable[[str], bool]) -> "WorkingMemory":
         """Return the memory with ``notes`` added; the oldest leave until the text ``fits`` its budget."""
         held = {(note.text, note.document_id, note.span): note for note in (*self.notes, *notes)}
         kept, left = list(held.values()), list(self.past)
-        while kept and not fits("\n".join(note.line for note in kept)):
+        while kept and not fits("\n".join(note.text for note in kept)):
             left.append(kept.pop(0))
         return WorkingMemory(tuple(kept), tuple(left))
 

@@ -503,7 +503,8 @@ def test_of_many_alike_the_likeliest_are_noted(default_backbone: Backbone, judgi
 
 
 def test_an_answer_rests_on_what_is_best_when_all_is_read(reference_engine: Engine, judging: Embedder) -> None:
-    answer, _ = judged(reference_engine, judging, "The target list is evaluated")
+    settings = replaced(EVERYTHING, second_look=True)
+    answer, _ = judged(reference_engine, judging, "The target list is evaluated", settings=settings)
     notes, bank = answer.memory.notes, reference_engine.bank
     read = {step.chunk.chunk_id: step for step in answer.steps}
     ids = list(read)
@@ -526,6 +527,9 @@ def test_an_answer_rests_on_what_is_best_when_all_is_read(reference_engine: Engi
     assert {(n.document_id, n.span) for n in answer.memory.past} >= before - kept
     sure = {note for note in notes if note.odds is not None and note.odds > CITED}
     assert sure <= set(answer.sources) <= set(notes)
+    # Unasked for, what was noted on the way stays.
+    plain, _ = judged(reference_engine, judging, "The target list is evaluated")
+    assert plain.memory == answer.steps[-1].memory
 
 
 def test_doubtful_notes_are_cited_only_for_what_they_say() -> None:

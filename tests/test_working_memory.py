@@ -213,16 +213,10 @@ def test_all_sentences_that_a_quotation_begins_in_are_found_shortest_first_and_t
     assert find_quotations("", text) == []
 
 
-def test_notes_are_answered_from_behind_their_headings_which_take_of_the_budget() -> None:
-    first, second = note("She kept a diary."), note("Anna Holm was the keeper.")
-    under = [replace(n, heading="Anna Holm") for n in (first, second)]
-    memory = WorkingMemory().updated(under, lambda text: True)
-    assert memory.lines == (first.text, second.text)
-    assert memory.titled == ("Anna Holm: She kept a diary.", "Anna Holm was the keeper.")
-    assert memory.text == f"{first.text}\n{second.text}"
-    room = len(memory.text)
-    assert WorkingMemory().updated((first, second), lambda text: len(text) <= room).past == ()
-    assert WorkingMemory().updated(under, lambda text: len(text) <= room).past == (under[0],)
+def test_a_line_stands_behind_its_heading_unless_it_names_it() -> None:
+    under = [replace(n, heading="Anna Holm") for n in (note("She kept a diary."), note("Anna Holm was the keeper."))]
+    assert [n.line for n in under] == ["Anna Holm: She kept a diary.", "Anna Holm was the keeper."]
+    assert note("She kept a diary.").line == "She kept a diary."
 
 
 def test_what_an_answer_is_chosen_from_replaces_the_notes_as_far_as_it_fits() -> None:

@@ -43,6 +43,7 @@ class OurOptions(_Options):
     max_steps: int | None = None
     raw_passages: int | Literal["all"] | None = None
     likely_notes: bool | None = None
+    second_look: bool | None = None
     update_tokens: int | None = None
     answer_tokens: int | None = None
 
