@@ -247,8 +247,8 @@ class Engine:
             )
         if writer is not None and settings.form == "compressed":
             raise InputError("form='compressed' reads slots of the bank's model: leave it out with a model of your own")
-        if writer is not None:
-            settings = replaced(settings, likely_notes=False)  # a model of the application's own is believed
+        if writer is not None:  # a model of the application's own is believed
+            settings = replaced(settings, likely_notes=False, second_look=False)
         form = "raw" if writer is not None else self.form(settings)
         reasoner = Reasoner(writer or Generator(self.backbone), self.bank, self.embedder, settings, form, instructions)
         keep = among if wanted is None else (lambda chunk_id, _: chunk_id in wanted)

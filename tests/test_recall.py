@@ -563,11 +563,12 @@ def test_where_the_notes_do_not_say_it_nothing_is_answered_and_nothing_cited(
 
 def test_a_model_of_ones_own_is_believed(reference_engine: Engine, judging: Embedder) -> None:
     own, engine = OwnModel(), reference_engine
-    plain = engine.ask(STATEMENT, writer=OwnModel(), settings=QUICK)
+    plain = engine.ask(STATEMENT, writer=(alone := OwnModel()), settings=QUICK)
     engine.embedder, before = judging, engine.embedder
     try:
-        judged_too = engine.ask(STATEMENT, writer=own, settings=QUICK)
+        judged_too = engine.ask(STATEMENT, writer=own, settings=replaced(QUICK, second_look=True))
     finally:
         engine.embedder = before
     assert judged_too.memory == plain.memory
+    assert [prompt.user for prompt in own.prompts] == [prompt.user for prompt in alone.prompts]
     assert len(own.prompts) == len(plain.steps) + bool(plain.memory.notes)
