@@ -130,7 +130,8 @@ class ShardedSlots:
         try:
             with safe_open(file, framework="pt") as tensors:
                 slots = _slots(lambda part: tensors.get_tensor(f"{chunk_id}.{part}"), int(tensors.metadata()[chunk_id]))
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        # RuntimeError: torch opens the file once more, and a deletion beside it may have removed it in between.
+        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
             raise _damaged(file, error) from error
         if not _consistent(slots):
             raise _damaged(file, f"the slots of chunk {chunk_id} have shapes or types that do not belong together")
@@ -146,7 +147,7 @@ class ShardedSlots:
         try:
             with safe_open(file, framework="pt") as tensors:
                 return set(tensors.metadata() or ())
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, RuntimeError) as error:
             raise _damaged(file, error) from error
 
     def digest(self, shard: str) -> str:

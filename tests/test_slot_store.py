@@ -39,3 +39,20 @@ def test_positions_that_are_not_those_of_the_slots_are_damage(wrong: Slots, tmp_
     store = ShardedSlots(tmp_path)
     with pytest.raises(BankError, match="shapes or types that do not belong together"):
         store.read("c", store.write({"c": wrong}, "bf16"))
+
+
+def test_a_shard_that_goes_while_it_is_opened_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ShardedSlots(tmp_path)
+    shard = store.write({"c": slots(5)}, "bf16")
+    data, opened = (tmp_path / shard).read_bytes(), torch.UntypedStorage.from_file
+
+    def gone(file: str, *arguments: object, **options: object) -> torch.UntypedStorage:
+        Path(file).unlink()  # as a deletion beside it may do, between the two times that it is opened
+        return opened(file, *arguments, **options)
+
+    monkeypatch.setattr(torch.UntypedStorage, "from_file", gone)
+    with pytest.raises(BankError, match=shard):
+        store.read("c", shard)
+    (tmp_path / shard).write_bytes(data)
+    with pytest.raises(BankError, match=shard):
+        store.held(shard)
