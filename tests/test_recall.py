@@ -572,3 +572,16 @@ def test_a_model_of_ones_own_is_believed(reference_engine: Engine, judging: Embe
     assert judged_too.memory == plain.memory
     assert [prompt.user for prompt in own.prompts] == [prompt.user for prompt in alone.prompts]
     assert len(own.prompts) == len(plain.steps) + bool(plain.memory.notes)
+
+
+def test_a_second_look_puts_no_headings_before_a_model_of_ones_own(
+    default_backbone: Backbone, default_embedder: Embedder
+) -> None:
+    said, own = "She kept a diary of every storm that she saw.", OwnModel()
+    with Engine(default_backbone, default_embedder, CompressionSettings(encode=False)) as engine:
+        engine.add([Document("keepers", f"Anna Holm\n\nThe keeper of the lighthouse.\n{said}")])
+        answer = engine.ask(
+            "What did the keeper of the lighthouse keep?", writer=own, settings=replaced(QUICK, second_look=True)
+        )
+    assert [(note.heading, note.text.endswith(said)) for note in answer.memory.notes] == [("Anna Holm", True)]
+    assert "Anna Holm" not in own.prompts[-1].user
