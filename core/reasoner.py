@@ -1,6 +1,6 @@
 """Reads opened chunks and writes: the transition (ReMemR1, section 3.1) and the answer, in both forms of recall."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .chunking import Span, sentences
@@ -103,7 +103,9 @@ class Reasoner:
         parsed = parse_update(reply.text)
         told = dict.fromkeys(evidence for line in parsed.notes if (evidence := self._evidence(line, question, text)))
         if judged is not None:
-            found = noted(judged, told)
+            untold = sorted(((odds, span) for span, odds in judged if odds > SURE and span not in told), reverse=True)
+            sure = {span for _, span in untold[:UNTOLD]}
+            found = [span for span, odds in judged if span in sure or (span in told and odds > POSSIBLE)]
         elif not raw and not told and self._settings.likely_notes:
             near = self._embedder.nearest_span(text, sentences(text), question, LIKELY)
             found = [near] if near else []
@@ -188,15 +190,3 @@ class Reasoner:
 
     def _fits(self, text: str) -> bool:
         return self._writer.count_tokens(text) <= self._settings.memory_tokens
-
-
-def noted(judged: Sequence[tuple[Span, float]], told: Collection[Span]) -> list[Span]:
-    """Return the sentences of a chunk that are noted, in order.
-
-    Args:
-        judged: each sentence with P(evidence) by the tagger.
-        told: those that the reader told of.
-    """
-    untold = sorted(((odds, span) for span, odds in judged if odds > SURE and span not in told), reverse=True)
-    sure = {span for _, span in untold[:UNTOLD]}
-    return [span for span, odds in judged if span in sure or (span in told and odds > POSSIBLE)]

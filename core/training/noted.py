@@ -64,10 +64,6 @@ class NotedLessons:
         self._ahead = ThreadPoolExecutor(1, "noted-lessons")
         self._drawn: dict[int, Future[list[Turn]]] = {}
 
-    def __len__(self) -> int:
-        """Lessons in about one pass over the questions."""
-        return -(-len(self._plan) // ANSWERS_IN_LESSON)
-
     def at(self, index: int) -> Lesson:
         """Return lesson ``index``; any index from 0 on has one."""
         block, place = divmod(index, _ALIKE)
