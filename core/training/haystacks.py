@@ -10,6 +10,7 @@ from random import Random
 
 from ..errors import InputError
 from ..questions import Paragraph, Question
+from .shuffled import Shuffled
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Haystacks:
         if not self._questions:
             raise InputError("no question with supporting sentences: see --data")
         self._strangers = list(strangers) or [p for question in self._questions for p in question.paragraphs]
+        self._order = Shuffled(self._questions, seed)
         self._chunks, self._seed, self._noted = chunks, seed, noted
 
     def __len__(self) -> int:
@@ -50,9 +52,8 @@ class Haystacks:
 
     def at(self, index: int) -> Haystack:
         """Return haystack ``index``; any index from 0 on has one."""
-        epoch, place = divmod(index, len(self._questions))
-        order = Random(f"{self._seed}:{epoch}").sample(range(len(self._questions)), len(self._questions))
-        question, random = self._questions[order[place]], Random(f"{self._seed}:{epoch}:gate:{place}")
+        question, epoch, place = self._order.at(index)
+        random = Random(f"{self._seed}:{epoch}:gate:{place}")
         read = self._read(question, random)
         known = {paragraph.text for paragraph in read}
         gold = {paragraph.text for paragraph in question.gold}

@@ -23,6 +23,7 @@ from ..headings import titled
 from ..prompts import ANSWER_OPENING, UPDATE_OPENING, answer_prompt, update_prompt
 from ..questions import Paragraph, Question
 from ..settings import Form
+from .shuffled import Shuffled
 
 QUOTED_WORDS, _LEAST_QUOTED = 8, 4
 """Words of a sentence that a target quotes."""
@@ -105,11 +106,12 @@ class Lessons:
         self._forms = tuple(forms)
         self._seed = seed
         first = range(0, len(usable) if answers else 0, _ANSWERS_IN_LESSON)
-        self._plans = [
+        plans = [
             *(("paragraph", i) for i in range(len(self._by_paragraph))),
             *(("hops", i) for i in range(len(self._multi))),
             *(("answers", i) for i in first),
         ]
+        self._plans, self._answered = Shuffled(plans, seed), Shuffled(usable, seed, "answers")
 
     def __len__(self) -> int:
         """Lessons in one pass over the questions."""
@@ -117,13 +119,12 @@ class Lessons:
 
     def at(self, index: int) -> Lesson:
         """Return lesson ``index``; any index from 0 on has one."""
-        epoch, place = divmod(index, len(self._plans))
-        kind, item = Random(f"{self._seed}:{epoch}").sample(self._plans, len(self._plans))[place]
+        (kind, item), epoch, _ = self._plans.at(index)
         random = Random(f"{self._seed}:{epoch}:{kind}:{item}")
         if kind == "answers":
             # The order of answers is drawn anew in each pass.
-            chosen = Random(f"{self._seed}:{epoch}:answers").sample(self._all, len(self._all))
-            return Lesson(None, tuple(self._answer(q, random) for q in chosen[item : item + _ANSWERS_IN_LESSON]))
+            chosen = self._answered.order(epoch)[item : item + _ANSWERS_IN_LESSON]
+            return Lesson(None, tuple(self._answer(q, random) for q in chosen))
         if kind == "paragraph":
             return self._paragraph(item, random)
         return self._hops(self._multi[item], random)

@@ -22,6 +22,7 @@ from ..kv_cache import Slots
 from ..questions import Paragraph
 from .lessons import Lesson, Turn
 from .material import is_held_out
+from .shuffled import Shuffled
 from .teacher_forcing import Row, target_distributions, target_log_probs
 
 Objective = Literal["reconstruction", "continuation"]
@@ -56,13 +57,13 @@ class PoolLessons:
             InputError: that part has no paragraph long enough.
         """
         long = [p for p in pool if all(len(half.split()) >= _SHORTEST for half in _halves(p))]
-        self._paragraphs = [p for p in long if is_held_out(p.text) == held_out] or (long if held_out else [])
-        if not self._paragraphs:
+        part = [p for p in long if is_held_out(p.text) == held_out] or (long if held_out else [])
+        if not part:
             raise InputError(
                 f"{len(pool)} pool paragraphs, none with two halves of {_SHORTEST} words to learn from: give a data "
                 "folder with pool/wikipedia.jsonl.gz, or train no selector and without reconstruction and continuation"
             )
-        self._seed = seed
+        self._paragraphs, self._seed = Shuffled(part, seed, "pool"), seed
 
     def __len__(self) -> int:
         """Lessons in one pass over the pool."""
@@ -79,11 +80,11 @@ class PoolLessons:
         return "\n\n".join(_filling([p.document if i % 2 else p.text for i, p in enumerate(chosen, index)], room))
 
     def _drawn(self, index: int) -> tuple[list[Paragraph], int, Random]:
-        epoch, place = divmod(index, len(self._paragraphs))
-        order = Random(f"{self._seed}:{epoch}:pool").sample(range(len(self._paragraphs)), len(self._paragraphs))
+        _, epoch, place = self._paragraphs.at(index)
+        order = self._paragraphs.order(epoch)
         random = Random(f"{self._seed}:{epoch}:pool:{place}")
         # What comes next in the order fills the text up.
-        chosen = [self._paragraphs[order[(place + i) % len(order)]] for i in range(min(32, len(order)))]
+        chosen = [order[(place + i) % len(order)] for i in range(min(32, len(order)))]
         return chosen, random.choice(_TEXT_WORDS), random
 
 

@@ -31,6 +31,7 @@ from .calibration import fitted
 from .lessons import evidence
 from .material import Material
 from .settings import TrainingSettings
+from .shuffled import Shuffled
 from .stage import Stage
 
 _NOTED, _NOISE = 0.6, 0.2
@@ -119,13 +120,12 @@ class Queries:
         if not self._questions:
             raise InputError("no question with supporting sentences: see --data")
         several = [question for question in self._questions if len(question.gold) > 1]
-        self._plan = [*self._questions, *_HOPS_TWICE * several]
+        self._plan = Shuffled([*self._questions, *_HOPS_TWICE * several], seed)
         self._passages, self._seed = passages, seed
 
     def at(self, index: int) -> Query:
         """Return query ``index``; any index from 0 on has one."""
-        epoch, place = divmod(index, len(self._plan))
-        question = Random(f"{self._seed}:{epoch}").sample(self._plan, len(self._plan))[place]
+        question, epoch, place = self._plan.at(index)
         random = Random(f"{self._seed}:{epoch}:query:{place}")
         gold = list({p.document: p for p in question.gold}.values())
         if len(gold) > 1 and random.random() < _NOTED:

@@ -9,6 +9,7 @@ from ..evaluation.metrics import exact_match
 from ..generation import Generator, Prompt
 from ..prompts import ANSWER_OPENING, ANSWER_STOP, SYSTEM, answer_prompt, parse_answer
 from ..questions import Question
+from .shuffled import Shuffled
 
 _DRAWS = 16
 """Questions tried in one place before the last of them is taken, known or not."""
@@ -27,14 +28,13 @@ class QuestionOrder:
         """
         if not questions:
             raise InputError("there are 0 questions to learn from: give a --data folder with train/*.jsonl.gz")
-        self._questions, self._seed = tuple(questions), seed
+        self._questions, self._order, self._seed = tuple(questions), Shuffled(questions, seed), seed
         self._base = Generator(closed_book, None) if closed_book else None
         self._known: dict[str, bool] = {}
 
     def at(self, place: int) -> Question:
         """Return the question in ``place``; any place from 0 on has one."""
-        epoch, index = divmod(place, len(self._questions))
-        question = Random(f"{self._seed}:{epoch}").sample(self._questions, len(self._questions))[index]
+        question = self._order.at(place).item
         random = Random(f"{self._seed}:{place}:instead")
         for _ in range(_DRAWS):
             if not self._is_known(question):
