@@ -13,7 +13,7 @@ from .backbone import best_dtype
 from .chunking import Span, split_text
 from .errors import WeightsError
 from .evidence import fingerprint, load_tagger, tagged
-from .headings import under_heading
+from .headings import behind_heading
 from .query_encoder import WEIGHTS, query_encoder, read_query_card
 from .similarity import UNTRAINED
 from .weights import DEFAULT_EMBEDDER, quiet_loading, resolve
@@ -123,7 +123,7 @@ class Embedder:
         equals; ``None`` where none has a cosine of ``floor``."""
         if not spans or (len(spans) == 1 and floor <= -1):
             return spans[0] if spans else None
-        cosines = self.embed([under_heading(text, *span) for span in spans]) @ self.embed([query])[0]
+        cosines = self.embed([behind_heading(text, *span) for span in spans]) @ self.embed([query])[0]
         best = int(cosines.argmax())
         return spans[best] if cosines[best] >= floor else None
 

@@ -25,7 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .adapters import find_for_embedder
 from .chunking import Span, sentences
 from .errors import WeightsError
-from .headings import heading
+from .headings import behind_heading
 from .query_encoder import WEIGHTS, save_lora
 
 EVIDENCE = "evidence"
@@ -35,8 +35,7 @@ CARD, HEAD = "evidence.json", "head.safetensors"
 QUERY_TOKENS = 160
 """Of the question and the notes together, the question first and the latest note next; what is over is not read."""
 WINDOW_TOKENS = 288
-"""Of a window of sentences. With the query, what separates them and a heading it stays within BERT's 512 positions."""
-_HEADING_TOKENS = 24
+"""Of a window of sentences. With the query and what separates them it stays within BERT's 512 positions."""
 _TOGETHER = 16
 _START_SLOPE, _START_MIDPOINT = 12.0, 0.85
 """Of P(evidence) by the cosine of sentence and query, for all-MiniLM-L6-v2: evidence lies near the midpoint, other
@@ -93,44 +92,39 @@ def _read_card(folder: Path) -> EvidenceCard:
 def windows(tokenizer: PreTrainedTokenizerBase, question: str, notes: Sequence[str], text: str) -> list[Window]:
     """Lay the sentences of ``text`` out in windows, each sentence in one, behind the question and the notes.
 
-    A sentence longer than a window is read up to the window's end. The heading over the first sentence of a window
-    stands before it, as it does in the text before the sentences of the first.
+    Each is read behind the heading over it, which says whom or what it is about, unless it names that itself. What is
+    longer than a window is read up to the window's end.
     """
     spans = sentences(text)
     if not spans:
         return []
-    said = [" ".join(text[start:end].split()) for start, end in spans]
+    said = [behind_heading(text, start, end) for start, end in spans]
     query, *read = _ids(tokenizer, [" ".join((question, *reversed(notes))), *said])
-    query = query[:QUERY_TOKENS]
+    begun = [tokenizer.cls_token_id, *query[:QUERY_TOKENS], tokenizer.sep_token_id]
     found, group, used = list[Window](), list[int](), 0
     for row, ids in enumerate(read):
         size = min(len(ids), WINDOW_TOKENS)
         if group and used + size > WINDOW_TOKENS:
-            found.append(_window(tokenizer, query, text, spans, read, group))
+            found.append(_window(tokenizer, begun, spans, read, group))
             group, used = [], 0
         group.append(row)
         used += size
-    return [*found, _window(tokenizer, query, text, spans, read, group)]
+    return [*found, _window(tokenizer, begun, spans, read, group)]
 
 
 def _window(
     tokenizer: PreTrainedTokenizerBase,
-    query: list[int],
-    text: str,
+    begun: list[int],
     spans: Sequence[Span],
     read: Sequence[list[int]],
     group: Sequence[int],
 ) -> Window:
-    over = heading(text, spans[group[0]].start)
-    ids = [tokenizer.cls_token_id, *query, tokenizer.sep_token_id]
-    before = len(ids)
-    ids += _ids(tokenizer, [f"{over}:"])[0][:_HEADING_TOKENS] if over else []
-    places = []
+    ids, places = list(begun), list[Span]()
     for row in group:
         places.append(Span(len(ids), len(ids) + min(len(read[row]), WINDOW_TOKENS)))
         ids += read[row][:WINDOW_TOKENS]
     ids.append(tokenizer.sep_token_id)
-    kinds = [0] * before + [1] * (len(ids) - before)
+    kinds = [0] * len(begun) + [1] * (len(ids) - len(begun))
     return Window(tuple(ids), tuple(kinds), tuple(spans[row] for row in group), tuple(places))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from .chunking import Span, sentences
 from .embedder import Embedder
 from .generation import Prompt, Writer
-from .headings import heading
+from .headings import heading_of
 from .memory_bank import MemoryBank
 from .passage_index import StoredChunk
 from .prompts import (
@@ -85,7 +85,8 @@ class Reasoner:
         to the question is noted if by its embedding alone it is likelier than not to be evidence (``likely_notes``).
         """
         text = self._bank.text(chunk.chunk_id)
-        judged = self._embedder.evidence(question, memory.lines, text) if self._settings.likely_notes else None
+        known = [note.line for note in memory.notes]
+        judged = self._embedder.evidence(question, known, text) if self._settings.likely_notes else None
         if judged is not None and all(odds <= POSSIBLE for _, odds in judged):
             return Update(memory, (), None)
         raw = self._form == "raw"
@@ -151,7 +152,7 @@ class Reasoner:
         """Answer from working memory and what was called back last, with no slots open."""
         prompt = Prompt(
             self._instructions.system,
-            answer_prompt(question, self._lines(memory.notes), self._lines(recalled), self._instructions.answer),
+            answer_prompt(question, _lines(memory.notes), _lines(recalled), self._instructions.answer),
             ANSWER_OPENING,
             ANSWER_STOP,
             self._settings.answer_tokens,
@@ -159,10 +160,6 @@ class Reasoner:
         reply = self._writer.reply(prompt, AnswerStream(on_text) if on_text else None)
         usage.count(reply)
         return parse_answer(reply.text)
-
-    def _lines(self, notes: Sequence[Note]) -> list[str]:
-        """Return what is answered from. Behind headings only where that was learned, as it confuses other readers."""
-        return [note.line if self._settings.second_look else note.text for note in notes]
 
     def _shown(self, chunk_id: str, text: str, question: str, memory: WorkingMemory) -> str:
         count = self._settings.raw_passages
@@ -185,8 +182,13 @@ class Reasoner:
         start = chunk.span.start + evidence.start
         span = Span(start, start + evidence.end - evidence.start)
         quote = text[evidence.start : evidence.end]
-        said, over = " ".join(quote.split()), heading(text, evidence.start)
+        said, over = " ".join(quote.split()), heading_of(text, *evidence)
         return Note(said, quote, chunk.chunk_id, chunk.document_id, span, gate, over, told, odds)
 
     def _fits(self, text: str) -> bool:
         return self._writer.count_tokens(text) <= self._settings.memory_tokens
+
+
+def _lines(notes: Sequence[Note]) -> list[str]:
+    """Return what is answered from: after a second look behind headings, as is learned; other readers they confuse."""
+    return [note.text if note.odds is None else note.line for note in notes]

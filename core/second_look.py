@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from .chunking import Span
 from .embedder import Embedder
+from .headings import behind_heading
 
 SENTENCES = 5
 """Most that an answer rests on."""
@@ -58,7 +59,7 @@ def best_evidence(
         )
         wanted = 1 if looks < _LOOKS else SENTENCES - len(found)
         for sentence in judged:
-            line = _folded(texts, sentence)
+            line = behind_heading(texts[sentence.text], *sentence.span)
             if wanted and sentence.odds > DOUBTFUL and line not in said:
                 found.append(sentence)
                 said.append(line)
@@ -85,7 +86,3 @@ def _worth_another_look(texts: Sequence[str], judged: Sequence[Found]) -> list[i
 def _raised(odds: float) -> float:
     odds = min(max(odds, 1e-6), 1 - 1e-6)
     return 1 / (1 + exp(-(log(odds / (1 - odds)) + TOLD)))
-
-
-def _folded(texts: Sequence[str], sentence: Found) -> str:
-    return " ".join(texts[sentence.text][sentence.span.start : sentence.span.end].split())

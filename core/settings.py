@@ -103,10 +103,11 @@ class RecallSettings(CheckedSettings):
     the tagger where one is trained for the embedder (:mod:`core.evidence`), else, in the compressed form, by their
     nearness to the question where the reader tells nothing. A small reader misses much. Of no effect where an
     application's own model reads."""
-    second_look: bool = False
+    second_look: bool = True
     """Whether the tagger chooses anew, when all is read, which sentences are answered from, each behind its heading
-    (:mod:`core.second_look`). It finds more of the evidence, and more that is none: for a reasoner that has learned to
-    answer from such notes (``--noted``). Of no effect without a tagger and where an application's own model reads."""
+    (:mod:`core.second_look`). It finds more of the evidence, and more that is none: the default reasoner has learned to
+    answer from such notes (``--noted``). Of no effect without a tagger, without ``likely_notes`` and where an
+    application's own model reads."""
     memory_tokens: Annotated[int, Field(ge=16, le=4096)] = 256
     """Most tokens of working memory; older lines leave it first and stay within the callback's reach."""
     update_tokens: Annotated[int, Field(ge=8, le=4096)] = 64

@@ -90,6 +90,7 @@ def render(trace: Trace) -> str:
             strip=_strip(trace),
             likeliest=_likeliest(trace),
             sources=[(numbers[_key(note)], note) for note in trace.answer.sources],
+            chosen=[note for note in trace.answer.memory.notes if note.odds is not None],
             steps=[_step(trace, row, numbers) for row in range(len(trace.answer.steps))],
             numbers=numbers,
             key=_key,
@@ -128,7 +129,8 @@ def _key(note: Note) -> _Key:
 def _numbers(trace: Trace) -> dict[_Key, int]:
     """Number every note of the run: the answer's sources first, as they are listed."""
     written = (note for step in trace.answer.steps for note in step.written)
-    return {key: n for n, key in enumerate(dict.fromkeys(_key(note) for note in (*trace.answer.sources, *written)), 1)}
+    shown = (*trace.answer.sources, *trace.answer.memory.notes, *written)
+    return {key: n for n, key in enumerate(dict.fromkeys(map(_key, shown)), 1)}
 
 
 def _step(trace: Trace, row: int, numbers: dict[_Key, int]) -> dict[str, object]:
@@ -149,7 +151,8 @@ def _segments(trace: Trace, step: Step, numbers: dict[_Key, int]) -> Iterable[Se
     """Cut the chunk's text where a quotation begins or ends; quotations may overlap."""
     text, start = trace.texts[step.chunk.chunk_id], step.chunk.span.start
     notes = {_key(n) for s in trace.answer.steps for n in s.written if n.chunk_id == step.chunk.chunk_id}
-    notes |= {_key(n) for n in trace.answer.sources if n.chunk_id == step.chunk.chunk_id}
+    answered = (*trace.answer.sources, *trace.answer.memory.notes)
+    notes |= {_key(n) for n in answered if n.chunk_id == step.chunk.chunk_id}
     spans = {key: (max(0, key[1] - start), min(len(text), key[2] - start)) for key in notes}
     cited = {_key(note) for note in trace.answer.sources}
     for begin, end in pairwise(sorted({0, len(text)}.union(*spans.values()))):

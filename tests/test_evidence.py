@@ -24,6 +24,7 @@ from core.evidence import (
     save_tagger,
     windows,
 )
+from core.headings import behind_heading
 from core.weights import DEFAULT_EMBEDDER
 
 QUESTION = "Who kept the lighthouse at Skagen?"
@@ -65,7 +66,7 @@ def test_each_sentence_stands_whole_in_one_window(plain: Embedder) -> None:
     for window in found:
         assert len(window.ids) <= plain.model[0].auto_model.config.max_position_embeddings
         for span, (start, end) in zip(window.sentences, window.tokens, strict=True):
-            said = " ".join(text[span.start : span.end].split())
+            said = behind_heading(text, *span)
             assert tokenizer.decode(window.ids[start:end]) == tokenizer.decode(
                 tokenizer(said, add_special_tokens=False)["input_ids"]
             )
@@ -75,14 +76,16 @@ def test_each_sentence_stands_whole_in_one_window(plain: Embedder) -> None:
         assert query == f"{QUESTION} {NOTES[0]}".lower()
 
 
-def test_a_window_begins_with_the_heading_over_it(plain: Embedder) -> None:
-    text = "Skagen Lighthouse\n" + " ".join(
-        f"In {1700 + i} the keeper wrote that ship number {i} came in late." for i in range(60)
-    )
-    first, second, *_ = laid(plain, text)
+def test_a_sentence_is_read_behind_its_own_heading_unless_it_names_that(plain: Embedder) -> None:
+    (window,) = laid(plain, "# Skagen\n\nIt burned oil. Skagen is far.\n\n# Hirtshals\n\nIt burned oil.")
     decode = plain.model.tokenizer.decode
-    assert decode(first.ids[first.kinds.index(1) :]).startswith("skagen lighthouse in 1700")
-    assert decode(second.ids[second.kinds.index(1) : second.tokens[0].start]) == "skagen lighthouse :"
+    assert [decode(window.ids[start:end]) for start, end in window.tokens] == [
+        "# skagen",
+        "skagen : it burned oil.",
+        "skagen is far.",
+        "# hirtshals",
+        "hirtshals : it burned oil.",
+    ]
 
 
 def test_what_is_too_long_is_read_up_to_the_limit(plain: Embedder) -> None:

@@ -4,8 +4,9 @@ from pydoc_data.topics import topics
 
 import pytest
 
+from core.chunking import sentences
 from core.embedder import Embedder
-from core.headings import heading, titled, under_heading
+from core.headings import behind_heading, heading, titled
 from core.working_memory import find_quotations
 
 METHODS = topics["string-methods"]
@@ -34,6 +35,11 @@ def test_an_entry_of_a_reference_is_the_heading_of_what_it_says(sentence: str, o
         ("Keepers\n\nOne.\n\nTwo. HERE", "Keepers"),
         ("Light\n\nOne.\n\nKeepers\n\nTwo. HERE", "Keepers"),
         ("Keepers\nAnna Holm was the first keeper of the lighthouse, who kept a diary. HERE", "Keepers"),
+        (
+            "Light\n\nOne.\n\nKeepers\nAnna Holm was the first keeper of the lighthouse, who kept a diary. HERE",
+            "Keepers",
+        ),
+        (f"# {'long ' * 30}\n\nAnna HERE", "long " * 24),
         ("Anna HERE", None),
         ("Anna came\nand stayed HERE", None),
         ("One two.\n\nAnna HERE", None),
@@ -51,8 +57,18 @@ def test_what_is_a_heading(text: str, over: str | None) -> None:
 
 def test_a_span_is_read_under_its_heading() -> None:
     text = "Keepers\n\nAnna\n  Holm came. She stayed."
-    assert under_heading(text, 9, 27) == "Keepers: Anna Holm came."
-    assert under_heading("Anna\n came.", 0, 11) == "Anna came."
+    assert behind_heading(text, 9, 27) == "Keepers: Anna Holm came."
+    assert behind_heading("Anna\n came.", 0, 11) == "Anna came."
+
+
+@pytest.mark.parametrize("over", ["Keepers\n", "# Keepers\n", "Keepers\n=======\n", "Keepers\n\n"])
+def test_a_sentence_that_begins_with_its_heading_is_not_under_the_one_before(over: str) -> None:
+    said = "Anna Holm was the first keeper of the lighthouse, who kept a diary. She stayed."
+    text = f"Light\n\nIt burned oil.\n\n{over}{said}"
+    read = [behind_heading(text, *span) for span in sentences(text)]
+    assert read[:2] == ["Light", "Light: It burned oil."]
+    assert not any("Light" in line for line in read[2:])
+    assert read[-1] == "Keepers: She stayed."
 
 
 def test_of_equal_quotations_that_under_the_heading_of_the_question_is_the_nearest(default_embedder: Embedder) -> None:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from core.backbone import Backbone
-from core.chunking import Span
+from core.chunking import Span, sentences
 from core.embedder import Embedder
 from core.engine import Engine
 from core.errors import InputError, UnknownNamespaceError
@@ -482,29 +482,27 @@ def test_of_what_is_possible_the_reader_decides(reference_engine: Engine, judgin
     assert tried > 2
 
 
-def test_of_many_alike_the_likeliest_are_noted(default_backbone: Backbone, judging: Embedder) -> None:
-    asked = "What does str.zfill return?"
-    noted = (
-        'Return "True" if string starts with the *prefix*, otherwise return "False".',
-        'If the string ends with the *suffix* string and that *suffix* is not empty, return "string[:-len(suffix)]".',
-        "str.zfill(width)",
-        "Return a copy of the string left filled with ASCII \"'0'\" digits to make a string of length *width*.",
-    )
-    memory = WorkingMemory(tuple(Note(line, line, "", "methods", Span(0, 1), 1.0) for line in noted))
+def test_of_many_alike_the_likeliest_are_noted(default_backbone: Backbone) -> None:
+    class Generous(Embedder):
+        def evidence(self, question: str, notes: object, text: str) -> list[tuple[Span, float]]:
+            spans = sentences(text)
+            return [(span, 0.6 + 0.3 * (7 * row % len(spans)) / len(spans)) for row, span in enumerate(spans)]
+
+    judging = Generous()
     with Engine(default_backbone, judging, CompressionSettings(encode=False)) as engine:
         engine.add([Document("methods", topics["string-methods"][:4283])])
         (chunk,) = engine.bank.index("default").chunks
-        odds = judging.evidence(asked, noted, engine.bank.text(chunk.chunk_id)) or []
+        odds = judging.evidence(STATEMENT, [], engine.bank.text(chunk.chunk_id))
         reasoner = Reasoner(Telling(default_backbone, "none"), engine.bank, judging, EVERYTHING, "raw")
-        update = reasoner.update(asked, memory, chunk, 1.0, (), Usage())
-    sure = sorted(((p, span) for span, p in odds if p > SURE), reverse=True)
-    assert len(sure) > UNTOLD
-    assert {note.span for note in update.written} == {span for _, span in sure[:UNTOLD]}
+        update = reasoner.update(STATEMENT, WorkingMemory(), chunk, 1.0, (), Usage())
+    assert all(p > SURE for _, p in odds)
+    assert len(odds) > UNTOLD
+    likeliest = sorted(odds, key=lambda pair: -pair[1])[:UNTOLD]
+    assert {note.span for note in update.written} == {span for span, _ in likeliest}
 
 
 def test_an_answer_rests_on_what_is_best_when_all_is_read(reference_engine: Engine, judging: Embedder) -> None:
-    settings = replaced(EVERYTHING, second_look=True)
-    answer, _ = judged(reference_engine, judging, "The target list is evaluated", settings=settings)
+    answer, _ = judged(reference_engine, judging, "The target list is evaluated")
     notes, bank = answer.memory.notes, reference_engine.bank
     read = {step.chunk.chunk_id: step for step in answer.steps}
     ids = list(read)
@@ -527,8 +525,9 @@ def test_an_answer_rests_on_what_is_best_when_all_is_read(reference_engine: Engi
     assert {(n.document_id, n.span) for n in answer.memory.past} >= before - kept
     sure = {note for note in notes if note.odds is not None and note.odds > CITED}
     assert sure <= set(answer.sources) <= set(notes)
-    # Unasked for, what was noted on the way stays.
-    plain, _ = judged(reference_engine, judging, "The target list is evaluated")
+    # Without it, what was noted on the way stays.
+    settings = replaced(EVERYTHING, second_look=False)
+    plain, _ = judged(reference_engine, judging, "The target list is evaluated", settings=settings)
     assert plain.memory == answer.steps[-1].memory
 
 
@@ -566,7 +565,7 @@ def test_a_model_of_ones_own_is_believed(reference_engine: Engine, judging: Embe
     plain = engine.ask(STATEMENT, writer=(alone := OwnModel()), settings=QUICK)
     engine.embedder, before = judging, engine.embedder
     try:
-        judged_too = engine.ask(STATEMENT, writer=own, settings=replaced(QUICK, second_look=True))
+        judged_too = engine.ask(STATEMENT, writer=own, settings=QUICK)
     finally:
         engine.embedder = before
     assert judged_too.memory == plain.memory
@@ -580,8 +579,6 @@ def test_a_second_look_puts_no_headings_before_a_model_of_ones_own(
     said, own = "She kept a diary of every storm that she saw.", OwnModel()
     with Engine(default_backbone, default_embedder, CompressionSettings(encode=False)) as engine:
         engine.add([Document("keepers", f"Anna Holm\n\nThe keeper of the lighthouse.\n{said}")])
-        answer = engine.ask(
-            "What did the keeper of the lighthouse keep?", writer=own, settings=replaced(QUICK, second_look=True)
-        )
+        answer = engine.ask("What did the keeper of the lighthouse keep?", writer=own, settings=QUICK)
     assert [(note.heading, note.text.endswith(said)) for note in answer.memory.notes] == [("Anna Holm", True)]
     assert "Anna Holm" not in own.prompts[-1].user

@@ -7,6 +7,7 @@ import pytest
 from core.chunking import Span, sentences
 from core.embedder import Embedder
 from core.evidence import find_tagger
+from core.headings import behind_heading
 from core.second_look import DOUBTFUL, SENTENCES, Found, best_evidence
 from core.weights import DEFAULT_EMBEDDER
 
@@ -39,7 +40,7 @@ def judging() -> Counting:
 
 
 def said(texts: tuple[str, ...], found: Found) -> str:
-    return " ".join(texts[found.text][found.span.start : found.span.end].split())
+    return behind_heading(texts[found.text], *found.span)
 
 
 def slowly(embedder: Embedder, question: str, texts: tuple[str, ...]) -> list[Found]:
@@ -80,13 +81,17 @@ def test_nothing_is_found_where_nothing_bears_on_the_question(judging: Counting)
     assert best_evidence(Embedder(device="cpu"), ASKED, (BUILDER, SON)) == []
 
 
-def test_what_the_reader_told_of_is_likelier(judging: Counting) -> None:
-    texts = (OTHERS[1],)
-    plain = {(0, span): odds for span, odds in judging.evidence(ASKED, [], texts[0]) or ()}
-    raised = {place: 1 / (1 + exp(-(log(odds / (1 - odds)) + 1))) for place, odds in plain.items()}
-    place = max(plain, key=lambda place: plain[place])
-    assert plain[place] <= DOUBTFUL < raised[place]
-    assert best_evidence(judging, ASKED, texts, {place})[:1] == [(*place, pytest.approx(raised[place]))]
+def test_what_the_reader_told_of_is_likelier() -> None:
+    class Doubting(Counting):
+        def evidence(self, question: str, notes: object, text: str) -> list[tuple[Span, float]] | None:
+            return [(span, 0.08) for span in sentences(text)]
+
+    doubting, texts = Doubting(), (OTHERS[1],)
+    assert best_evidence(doubting, ASKED, texts) == []
+    told = sentences(texts[0])[1]
+    raised = 1 / (1 + exp(-(log(0.08 / 0.92) + 1)))
+    assert raised > DOUBTFUL
+    assert best_evidence(doubting, ASKED, texts, {(0, told)}) == [Found(0, told, pytest.approx(raised))]
 
 
 def test_a_sentence_that_stands_twice_is_found_once(judging: Counting) -> None:

@@ -18,9 +18,11 @@ from core import trace_page
 from core.embedder import Embedder
 from core.engine import Engine
 from core.errors import InputError, StorageError
+from core.evidence import find_tagger
 from core.ingest import Document
 from core.settings import CompressionSettings, RecallSettings
 from core.trace import Trace
+from core.weights import DEFAULT_EMBEDDER
 
 from . import tiny_models
 from .test_recall import HOPS, QUESTION, READER, OwnModel, ScriptedGenerator, narrow
@@ -124,6 +126,24 @@ def test_the_page_shows_steps_memory_and_callback_and_each_link_leads_somewhere(
     for note in hops.answer.sources:
         assert note.text in folded
     assert str(hops.fingerprint.ratio) in folded
+
+
+def test_what_a_second_look_chose_is_shown_with_what_it_is_likely(hops: Trace) -> None:
+    judging = Embedder(tagger=find_tagger("default", DEFAULT_EMBEDDER))
+    with Engine(tiny_models.backbone(), judging, CompressionSettings(chunk_tokens=192, encode=False)) as engine:
+        engine.add([Document(name, topics[name]) for name in ("pass", "break", "with")])
+        settings = RecallSettings(second_look=True, update_tokens=8, answer_tokens=8)
+        trace = engine.trace("What happens when a pass statement is executed?", settings=settings)
+    notes, text = trace.answer.memory.notes, trace_page.render(trace)
+    page = Page(text)
+    assert notes
+    folded, ids = " ".join(page.text.split()), page.values("id")
+    shown = folded[folded.index("Answered from") : folded.index("How it was asked")]
+    places = [shown.index(f"{note.text} P(evidence) {note.odds:.2f}") for note in notes]
+    assert places == sorted(places)
+    assert {link[1:] for link in page.values("href")} <= set(ids)
+    assert len(ids) == len(set(ids))
+    assert "Answered from" not in Page(trace_page.render(hops)).text
 
 
 def test_the_quoted_span_is_marked_in_the_whole_text_of_its_chunk(hops: Trace) -> None:

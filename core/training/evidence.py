@@ -21,24 +21,29 @@ from ..chunking import Span
 from ..embedder import Embedder
 from ..errors import InputError
 from ..evidence import Window, new_tagger, save_tagger, windows
+from ..headings import titled
 from ..questions import Question
 from .lessons import evidence
 from .material import Material
 from .negatives import Negatives
 from .settings import TrainingSettings
+from .shuffled import Shuffled
 from .stage import Stage
 
 _HOPS_MORE = 3
 """How often more than others a question of several hops comes: there are few, and each has several texts to read."""
 _GOLD = 0.6
 """Share of the examples with a gold paragraph."""
-_PAIRED = 0.25
-"""Share with a second paragraph, before or behind."""
+_PAIRED = 0.4
+"""Share with a second paragraph, before or behind, and of those the share with a third: a chunk of a manual holds
+several entries."""
 _KNOWN = 0.6
 """Share of the examples of several hops in which evidence of other gold paragraphs is noted already."""
 _NOISE = 0.25
 """Share with a note that does not matter, mostly one that looks as if it did: in use some are made by mistake."""
-_TITLED = 0.7
+_TITLED = 0.8
+_HEADINGS = ("{title}\n{text}", "{title}\n\n{text}", "# {title}\n{text}", "### {title}\n\n{text}")
+"""How titles stand over paragraphs."""
 _TOGETHER = 4
 """Examples of like length, and windows of them, that are read together: few, so that little is padded."""
 _HELD_OUT = 192
@@ -67,34 +72,32 @@ class Examples:
         if not self._questions:
             raise InputError("no question with supporting sentences: see --data")
         several = [question for question in self._questions if len(question.gold) > 1]
-        self._plan = [*self._questions, *_HOPS_MORE * several]
+        self._plan = Shuffled([*self._questions, *_HOPS_MORE * several], seed)
         self._negatives = Negatives(self._questions)
         self._seed = seed
-        self._order: tuple[int, list[int]] = (-1, [])
 
     def __len__(self) -> int:
         return len(self._plan)
 
     def at(self, index: int) -> Example:
         """Return example ``index``; any index from 0 on has one."""
-        epoch, place = divmod(index, len(self._plan))
-        if epoch != self._order[0]:
-            self._order = (epoch, Random(f"{self._seed}:{epoch}").sample(range(len(self._plan)), len(self._plan)))
-        question = self._plan[self._order[1][place]]
+        question, epoch, place = self._plan.at(index)
         random = Random(f"{self._seed}:{epoch}:evidence:{place}")
         gold = list({p.text: p for p in question.gold}.values())
         shown = [random.choice(gold)] if random.random() < _GOLD else [self._negatives.draw(question, random)]
-        if random.random() < _PAIRED:
-            shown.insert(random.randrange(2), self._negatives.draw(question, random))
+        while len(shown) < 3 and random.random() < _PAIRED:
+            shown.insert(random.randrange(len(shown) + 1), self._negatives.draw(question, random))
         others = [p for p in gold if all(p.text != s.text for s in shown)]
+        over = random.choice(_HEADINGS) if random.random() < _TITLED else None
         notes: tuple[str, ...] = ()
         if len(gold) > 1 and others and random.random() < _KNOWN:
-            notes = evidence(question, random.choice(others))[:2]
+            known = random.choice(others)
+            notes = tuple(titled(known.title if over else None, said) for said in evidence(question, known)[:2])
         if random.random() < _NOISE:
-            mistaken = random.choice(self._negatives.draw(question, random).sentences).strip()
+            negative = self._negatives.draw(question, random)
+            mistaken = titled(negative.title if over else None, random.choice(negative.sentences).strip())
             notes = (*notes, mistaken) if random.random() < 0.5 else (mistaken, *notes)
-        titled = random.random() < _TITLED
-        text = "\n\n".join(p.document if titled else p.text for p in shown)
+        text = "\n\n".join(over.format(title=p.title, text=p.text) if over and p.title else p.text for p in shown)
         wanted = {
             " ".join(sentence.split())
             for p in gold
@@ -102,8 +105,8 @@ class Examples:
             for sentence in evidence(question, p)
         }
         # What is noted by chance may be of this very question.
-        known = tuple(note for note in notes if " ".join(note.split()) not in wanted)
-        return Example(question.question, known, text, frozenset(wanted))
+        noted = tuple(note for note in notes if not any(said in " ".join(note.split()) for said in wanted))
+        return Example(question.question, noted, text, frozenset(wanted))
 
 
 def labels(example: Example, sentences: Sequence[Span]) -> Tensor:

@@ -14,7 +14,7 @@ from random import Random
 from ..chunking import Span, sentences
 from ..embedder import Embedder
 from ..errors import InputError
-from ..headings import heading, titled
+from ..headings import behind_heading
 from ..prompts import ANSWER_OPENING, ANSWER_STOP, UNKNOWN, answer_prompt
 from ..questions import Paragraph, Question
 from ..second_look import best_evidence
@@ -108,7 +108,7 @@ class NotedLessons:
             if random.random() < (_TOLD if says_it(row, _said(text, span)) else _TOLD_WRONGLY)
         }
         found = best_evidence(self._embedder, question.question, texts, told)
-        lines = [titled(heading(texts[s.text], s.span.start), _said(texts[s.text], s.span)) for s in found]
+        lines = [behind_heading(texts[s.text], *s.span) for s in found]
         return tuple(lines), any(says_it(s.text, _said(texts[s.text], s.span)) for s in found)
 
 

@@ -12,6 +12,7 @@ from core.embedder import Embedder
 from core.engine import Engine
 from core.errors import InputError
 from core.evidence import EVIDENCE, find_tagger
+from core.headings import behind_heading
 from core.questions import Paragraph, Question
 from core.training import __main__ as command_line
 from core.training.evidence import EvidenceTraining, Example, Examples, labels
@@ -67,12 +68,31 @@ def test_examples_are_the_same_everywhere_and_show_evidence_where_there_is_some(
         shown = {s for p in gold if p.text in example.text for s in p.supporting}
         assert example.evidence == shown
         # What is noted is of a paragraph that is not read now, or does not matter.
-        assert not set(example.notes) & example.evidence
+        assert not any(said in note for note in example.notes for said in example.evidence)
     assert 0.3 < sum(not e.evidence for e in examples) / 200 < 0.5
     assert {"Henry Ford died in Dearborn."} in ({*e.notes} for e in examples)
     assert any("Bread needs flour." in e.text for e in examples)
     with pytest.raises(InputError, match="no question with supporting sentences"):
         Examples((), 0)
+
+
+def test_paragraphs_and_notes_stand_under_their_titles_as_documents_write_them() -> None:
+    examples = [Examples((HOPS, SINGLE), 3).at(i) for i in range(400)]
+    over = {"His father": "Edsel Ford", "It makes": "Yeast"}
+    seen = set()
+    for example in examples:
+        for said, title in over.items():
+            if (place := example.text.find(said)) >= 0:
+                line = behind_heading(example.text, place, place + 1)
+                seen.add((title, line.startswith(f"{title}: "), example.text.count("# "), example.text.count("\n\n")))
+                assert line in (f"{title}: {said[0]}", said[0])  # never under the title of another
+    for title in over.values():
+        assert {titled for name, titled, _, _ in seen if name == title} == {True, False}
+    assert {marks for _, _, marks, _ in seen} >= {0, 1, 2, 3}
+    assert {note for e in examples for note in e.notes} >= {
+        "Edsel Ford: His father was Henry Ford.",
+        "His father was Henry Ford.",
+    }
 
 
 def test_a_sentence_is_evidence_if_it_holds_some_or_is_part_of_it() -> None:
