@@ -531,6 +531,37 @@ def test_an_answer_rests_on_what_is_best_when_all_is_read(reference_engine: Engi
     assert plain.memory == answer.steps[-1].memory
 
 
+def test_the_tagger_and_the_answer_read_notes_behind_their_headings(default_backbone: Backbone) -> None:
+    class Sure(Embedder):
+        def __init__(self) -> None:
+            super().__init__(tagger=find_tagger("default", DEFAULT_EMBEDDER))
+            self.known: list[list[str]] = []
+
+        def evidence(self, question: str, notes: Sequence[str], text: str) -> list[tuple[Span, float]]:
+            self.known.append(list(notes))
+            return [(span, 0.9) for span in sentences(text) if text[span.start : span.end].endswith(".")]
+
+    class Heard(Telling):
+        asked = ""
+
+        def reply(self, prompt: Prompt, on_text: Callable[[str], None] | None = None) -> Reply:
+            self.asked = prompt.user
+            return super().reply(prompt, on_text)
+
+    sure, writer = Sure(), Heard(default_backbone, "none")
+    with Engine(default_backbone, sure, CompressionSettings(encode=False)) as engine:
+        engine.add([Document("a", "Anna Holm\n\nShe kept a diary."), Document("j", "Jens Holm\n\nHe kept a boat.")])
+        reasoner = Reasoner(writer, engine.bank, sure, EVERYTHING, "raw")
+        recall = Recall(engine.bank, SimilarityGate(sure, EVERYTHING.candidates), reasoner, EVERYTHING)
+        answer = recall.ask("What did they keep?", "default")
+    lines = {"Anna Holm: She kept a diary.", "Jens Holm: He kept a boat."}
+    assert len(answer.steps) == 2
+    assert sure.known[0] == []
+    assert len(sure.known[1]) == 1
+    assert {line for known in sure.known for line in known} <= lines
+    assert {line.removeprefix("- ") for line in writer.asked.splitlines() if line.startswith("- ")} == lines
+
+
 def test_doubtful_notes_are_cited_only_for_what_they_say() -> None:
     def doubted(text: str, odds: float | None, heading: str | None = None) -> Note:
         return Note(text, text, "", text, Span(0, 1), 1.0, heading, odds=odds)
