@@ -5,7 +5,8 @@
 #
 # 190 steps of four lessons, three of which are eight answers each. Measured: 28 to 31 seconds a step on an AMD EPYC with
 # AVX-512 in bf16, one thread for the model and one that makes the notes of the next lessons; 43 with another training
-# beside it. Stop it and run it again: it goes on. Watch held_out_loss_noted in curve.png. What it came to is in
+# beside it. The adapter that ships was made in three parts (its CARD.md); this is about the same in one piece, and has
+# not been run whole. Stop it and run it again: it goes on. Watch held_out_loss_noted in curve.png. What it came to is in
 # docs/benchmarks.md, "A second look before the answer".
 set -euo pipefail
 data=${DATA:-../shared/data}
