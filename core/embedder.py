@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from .weights import DEFAULT_EMBEDDER, quiet_loading, resolve
 PASSAGE_TOKENS = 128
 """Tokens in a passage. MiniLM reads 256 at most, so a chunk is embedded as several passages and is
 as near as its nearest."""
+_KEPT = 128
+"""Judgements of texts that are kept: an answer asks again what an update asked, and rollouts ask what others asked."""
 
 
 class Embedder:
@@ -59,6 +62,7 @@ class Embedder:
             self._reader.to(dtype)
         if self._tagger is not None:
             self._tagger.transformer.to(dtype)
+        self._judged = OrderedDict[tuple[str, tuple[str, ...], str], list[tuple[Span, float]]]()
         # A fast tokenizer may not be used by two threads at once.
         self._lock = threading.Lock()
 
@@ -108,8 +112,14 @@ class Embedder:
         """
         if self._tagger is None:
             return None
+        asked = question, tuple(notes), text
         with self._lock:
-            return tagged(self._tagger, self._model.tokenizer, question, notes, text)
+            if asked not in self._judged:
+                self._judged[asked] = tagged(self._tagger, self._model.tokenizer, question, notes, text)
+            self._judged.move_to_end(asked)
+            if len(self._judged) > _KEPT:
+                self._judged.popitem(last=False)
+            return list(self._judged[asked])
 
     def _encoded(self, model: SentenceTransformer, texts: Sequence[str]) -> NDArray[np.float32]:
         # Scaled here, because in bf16 a "unit" vector is off by half a percent.

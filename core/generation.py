@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .backbone import Backbone, Role
 from .errors import InputError
-from .kv_cache import Prefix, Slots, empty_prefix, expand_prefix, open_slots, shortened
+from .kv_cache import Prefix, Slots, empty_prefix, expand_prefix, open_slots, shortened, taken_rows
 
 _DRAFT_TOKENS = 8
 """Tokens that are guessed ahead; more cost more to check on a CPU, and few guesses hold so long."""
@@ -96,7 +96,7 @@ class Generator:
         random: torch.Generator | Sequence[torch.Generator] | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> list[Reply]:
-        """Decode all ``prompts`` together.
+        """Decode all ``prompts`` together; one that is given several times is read once.
 
         Args:
             prompts: either all with slots or all without.
@@ -109,13 +109,17 @@ class Generator:
             InputError: a prompt and its reply are longer than the model's context.
         """
         backbone = self.backbone
-        read = [backbone.encode_chat(p.system, p.user, p.prefill) for p in prompts]
+        once, rows = _each_once(prompts)
+        if temperature == 0 and len(once) < len(prompts):
+            written_once = self.replies(once, on_text=on_text)
+            return [written_once[row] for row in rows]
+        read = [backbone.encode_chat(p.system, p.user, p.prefill) for p in once]
         with torch.no_grad(), backbone.using(self.role):
-            prefix = self._open(prompts)
-            self._check_room(prompts, read, prefix)
-            head = self._head(prompts)
+            prefix = self._open(once)
+            self._check_room(once, read, prefix)
+            head = self._head(once)
             if head is not None:
-                prefix = expand_prefix(head, len(prompts))
+                prefix = expand_prefix(head, len(once))
             ids, mask, positions = left_padded([ids[0 if head is None else head.slots :] for ids in read], prefix)
             written: list[list[int]] = [[] for _ in prompts]
             scored: list[list[float]] = [[] for _ in prompts]
@@ -124,6 +128,8 @@ class Generator:
             draft: list[int] = []
             while not all(done):
                 hidden, prefix = backbone.hidden(ids, mask, positions, prefix)
+                if len(hidden) < len(prompts):
+                    hidden, prefix = hidden[rows], taken_rows(prefix, rows)
                 logits = backbone.logits(hidden[:, -1 - len(draft) :]).float()
                 chosen = _choose(logits[:, -1], temperature, random)[:, None] if not alone else logits.argmax(dim=-1)
                 found = _log_probs(logits[:, -1], chosen[:, 0]) if temperature else []
@@ -151,7 +157,7 @@ class Generator:
                 mask = torch.cat((prefix.mask, torch.ones_like(ids)), dim=1)
         return [
             Reply(self._text(p, w), tuple(w), c, len(r), sum(len(s) for s in p.slots), log_probs=tuple(f))
-            for p, w, c, r, f in zip(prompts, written, complete, read, scored, strict=True)
+            for p, w, c, r, f in zip(prompts, written, complete, (read[row] for row in rows), scored, strict=True)
         ]
 
     def _head(self, prompts: Sequence[Prompt]) -> Prefix | None:
@@ -210,6 +216,15 @@ def continuation(tokens: Sequence[int], count: int) -> list[int]:
             if tokens[start : start + length] == last:
                 return list(tokens[start + length : start + length + count])
     return []
+
+
+def _each_once(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[int]]:
+    """Return the ``prompts`` without those that are there already, and for each given its number among them."""
+    # Slots are the same where they are one object: to compare what they hold would take longer than to read them.
+    keys = [(p.system, p.user, p.prefill, p.stop, p.max_tokens, tuple(map(id, p.slots))) for p in prompts]
+    once = {keys[row]: prompts[row] for row in reversed(range(len(prompts)))}
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return [once[key] for key in numbers], [numbers[key] for key in keys]
 
 
 def _agreeing(draft: Sequence[int], chosen: Sequence[int]) -> int:

@@ -74,6 +74,13 @@ def expand_prefix(prefix: Prefix, rows: int) -> Prefix:
     return Prefix(cache, prefix.mask.expand(rows, -1), prefix.next_positions.expand(rows))
 
 
+def taken_rows(prefix: Prefix, rows: Sequence[int]) -> Prefix:
+    """Return the rows of ``prefix`` named, in that order and as often as named; its cache is changed, not copied."""
+    index = torch.tensor(rows, device=prefix.mask.device)
+    prefix.cache.batch_select_indices(index)
+    return Prefix(prefix.cache, prefix.mask[index], prefix.next_positions[index])
+
+
 def gather_slots(cache: DynamicCache, row: int, positions: Tensor, span: int) -> Slots:
     """Take the slots at ``positions`` (int64 [slots] or [layers, slots]) of batch row ``row`` out of ``cache``.
 

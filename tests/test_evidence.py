@@ -22,6 +22,7 @@ from core.evidence import (
     find_tagger,
     new_tagger,
     save_tagger,
+    tagged,
     windows,
 )
 from core.headings import behind_heading
@@ -142,6 +143,34 @@ def test_written_and_merged_it_says_what_it_said_in_training(plain: Embedder, tm
     assert plain.evidence(QUESTION, NOTES, TEXT) is None
     shared = (m.get_input_embeddings().weight for m in (used.model[0].auto_model, used._tagger.transformer))
     assert len({weight.data_ptr() for weight in shared}) == 1
+
+
+def test_what_was_judged_is_not_judged_again(plain: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judging = Embedder(device="cpu", tagger=written(plain, tmp_path))
+    judged = list[tuple[str, tuple[str, ...], str]]()
+
+    def counted(tagger, tokenizer, question, notes, text):
+        judged.append((question, tuple(notes), text))
+        return tagged(tagger, tokenizer, question, notes, text)
+
+    monkeypatch.setattr("core.embedder.tagged", counted)
+    asked = [(QUESTION, (), TEXT), (QUESTION, NOTES, TEXT), (QUESTION, (), "It rains."), ("Where is Skagen?", (), TEXT)]
+    first = [judging.evidence(*one) for one in asked]
+    held = first[0]
+    assert held is not None
+    held.clear()  # what a caller does to his copy changes nothing
+    again = [judging.evidence(question, list(notes), text) for question, notes, text in asked]
+    assert judged == asked
+    assert again[1:] == first[1:]
+    assert again[0]
+    assert again[0] != again[1] != again[3]
+    monkeypatch.setattr("core.embedder._KEPT", 2)
+    for one in asked:
+        judging.evidence(*one)
+    judged.clear()
+    judging.evidence(*asked[3])
+    judging.evidence(*asked[1])
+    assert judged == asked[1:2]
 
 
 def test_what_is_written_is_small_and_says_nothing_of_this_machine(plain: Embedder, tmp_path: Path) -> None:

@@ -128,6 +128,31 @@ def test_what_prompts_begin_with_is_read_once_and_changes_no_token(monkeypatch: 
     assert max(read) == max(head, whole[0] - head)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_prompt_that_is_given_several_times_is_read_once(
+    tiny: Backbone, monkeypatch: pytest.MonkeyPatch, temperature: float
+) -> None:
+    first, second, third = prompts(opened(tiny, 40), opened(tiny, 9), opened(tiny, 33))
+    other = replace(first, slots=opened(tiny, 64))  # the same words after another chunk
+    asked, generator = [first, second, first, other, third, first], Generator(tiny)
+
+    def written(rows: list[int]) -> list[Reply]:
+        sources = [torch.Generator().manual_seed(row) for row in rows]
+        return generator.replies([asked[row] for row in rows], temperature=temperature, random=sources)
+
+    alone = [written([row])[0] for row in range(len(asked))]
+    shapes, plain = list[tuple[int, int]](), Backbone.hidden
+
+    def counted(self, inputs, *args, **kwargs):
+        shapes.append(tuple(inputs.shape))
+        return plain(self, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(Backbone, "hidden", counted)
+    assert written(list(range(len(asked)))) == alone
+    assert [rows for rows, tokens in shapes if tokens > 1] == [4]
+    assert {rows for rows, tokens in shapes if tokens == 1} == ({6} if temperature else {4})
+
+
 # ---- drafts ----
 
 

@@ -10,7 +10,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply
 
 from core.backbone import Backbone
 from core.compressor import Compressor
-from core.kv_cache import Slots, empty_prefix, gather_slots, open_slots, rotate_keys
+from core.kv_cache import Slots, empty_prefix, gather_slots, open_slots, rotate_keys, taken_rows
 from core.settings import CompressionSettings
 
 from .tiny_models import CONFIGS, backbone, causal_lm, default_backbone, default_causal_lm, logits_after, random_ids
@@ -184,6 +184,20 @@ def test_reading_after_nothing_equals_reading_alone() -> None:
         hidden, grown = model.hidden(ids, torch.ones_like(ids), torch.arange(12)[None], prefix)
     torch.testing.assert_close(model.logits(hidden), expected, atol=TINY, rtol=0)
     assert grown.next_positions.tolist() == [12]
+
+
+def test_rows_are_taken_in_the_order_and_as_often_as_named() -> None:
+    model = backbone()
+    chunks = Compressor(model, CompressionSettings(ratio=2)).compress([random_ids(9, seed=1), random_ids(30, seed=2)])
+    options = {"device": model.device, "dtype": model.dtype}
+    rows = [1, 0, 1, 1]
+    taken = taken_rows(open_slots([[slots] for slots in chunks], model.inverse_frequencies, **options), rows)
+    expected = open_slots([[chunks[row]] for row in rows], model.inverse_frequencies, **options)
+    assert torch.equal(taken.mask, expected.mask)
+    assert torch.equal(taken.next_positions, expected.next_positions)
+    for found, wanted in zip(taken.cache.layers, expected.cache.layers, strict=True):
+        assert torch.equal(found.keys, wanted.keys)
+        assert torch.equal(found.values, wanted.values)
 
 
 def test_gathering_takes_the_asked_positions_and_lets_the_gradient_through() -> None:

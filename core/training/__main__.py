@@ -29,7 +29,7 @@ from .material import Material, read_material
 from .query_gate import Passages, QueryTraining, read_passages
 from .rl import Reinforce
 from .selector import SelectorTraining
-from .settings import GateKind, StageName, TrainingSettings
+from .settings import GateKind, Outcome, Sampled, StageName, TrainingSettings
 from .stage import Stage
 from .supervised import Supervised
 from .trainer import Finished, Trainer, accelerator
@@ -75,6 +75,9 @@ def train(
     joint: Annotated[bool, typer.Option(help="Train the reasoner with the compressor.")] = True,
     group: Annotated[int, typer.Option(help="RL: rollouts of a question.")] = 8,
     temperature: Annotated[float, typer.Option(help="RL: of the samples.")] = 1.0,
+    outcome: Annotated[str, typer.Option(help="RL: what an answer is worth: exact_match, f1.")] = "exact_match",
+    sampled: Annotated[str, typer.Option(help="RL: what of a rollout is sampled and learned: all, answers.")] = "all",
+    absent: Annotated[float, typer.Option(help="RL: share of questions over documents that do not say it.")] = 0.0,
     outcome_share: Annotated[float, typer.Option(help="RL: the outcome's share of an advantage.")] = 0.8,
     kl_weight: Annotated[float, typer.Option(help="RL: what divergence from the start costs.")] = 1e-3,
     clip_ratio: Annotated[float, typer.Option(help="RL: how far from 1 a reply's ratio counts.")] = 0.2,
@@ -119,6 +122,9 @@ def train(
             joint=joint,
             group=group,
             temperature=temperature,
+            outcome=cast(Outcome, outcome),
+            sampled=cast(Sampled, sampled),
+            absent=absent,
             outcome_share=outcome_share,
             kl_weight=kl_weight,
             clip_ratio=clip_ratio,
@@ -197,11 +203,13 @@ def _stage(
         return SelectorTraining(backbone, settings, material, adapters)
     start = find_queries(str(adapters or DEFAULT_ADAPTERS), settings.embedder)
     device = str(backbone.device)
+    tagger = find_tagger(str(adapters or DEFAULT_ADAPTERS), settings.embedder)
     if settings.stage == "rl":
-        return Reinforce(backbone, settings, material, Embedder(settings.embedder, device=device, queries=start))
+        embedder = Embedder(settings.embedder, device=device, queries=start, tagger=tagger)
+        return Reinforce(backbone, settings, material, embedder)
     if settings.stage == "evidence":
-        tagger = find_tagger(str(adapters), settings.embedder) if adapters else None
-        return EvidenceTraining(backbone, Embedder(settings.embedder, device=device), settings, material, tagger)
+        own_tagger = find_tagger(str(adapters), settings.embedder) if adapters else None
+        return EvidenceTraining(backbone, Embedder(settings.embedder, device=device), settings, material, own_tagger)
     if settings.stage == "gate" and settings.gate == "query":
         embedder = Embedder(settings.embedder, device=device)
         passages = _embedded(embedder, material, out, spread)
@@ -210,7 +218,6 @@ def _stage(
     if settings.stage == "gate":
         embedder = Embedder(settings.embedder, device=device, queries=start)
         return GateTraining(backbone, embedder, settings, material, adapters)
-    tagger = find_tagger(str(adapters or DEFAULT_ADAPTERS), settings.embedder)
     noting = Embedder(settings.embedder, device=device, tagger=tagger) if settings.noted else None
     stage = Supervised(backbone, settings, material, noting)
     if adapters is not None:

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..questions import Question
 from .policy_gradient import mixed_advantages, outcome_advantages, state_advantages
 from .rewards import StepReward, callback_reward, format_reward, memory_reward, outcome_reward
 from .rollouts import SampledTurn, Trajectory
+from .settings import Outcome
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ class Group:
         }
 
 
-Scorer = Callable[[Question, Sequence[Trajectory]], Group]
+Scorer = Callable[[Sequence[str], Sequence[Trajectory]], Group]
+"""Takes the gold answers of a question, none where there is nothing to be found, and its rollouts."""
 
 
-def multi_level_reward(question: Question, rollouts: Sequence[Trajectory]) -> Group:
-    """Reward the rollouts of ``question`` as :mod:`.rewards` says; a final answer is a turn that earns r_fmt only."""
-    gold = question.answers
+def multi_level_reward(gold: Sequence[str], rollouts: Sequence[Trajectory], outcome: Outcome = "exact_match") -> Group:
+    """Reward the rollouts of a question as :mod:`.rewards` says; a final answer is a turn that earns r_fmt only."""
     return Group(
         tuple(rollouts),
-        tuple(outcome_reward(rollout.answer, gold) for rollout in rollouts),
+        tuple(outcome_reward(rollout.answer, gold, outcome) for rollout in rollouts),
         tuple(tuple(_step_reward(turn, gold) for turn in rollout.turns) for rollout in rollouts),
     )
 

@@ -51,14 +51,14 @@ class Seat(Generator):
 def in_lockstep(
     generator: Generator,
     conversations: Sequence[Callable[[Seat], _Result]],
-    temperature: float,
+    temperature: Callable[[Prompt], float],
     sources: Sequence[torch.Generator],
 ) -> list[_Result]:
     """Run ``conversations`` to their ends and return what they return, in order.
 
     Args:
         generator: writes the replies, in the calling thread.
-        temperature: 0 takes the likeliest token.
+        temperature: what a reply is sampled at; 0 takes the likeliest token.
         sources: of each conversation's samples, on the CPU.
 
     An exception in one conversation stops all of them and is raised here.
@@ -86,7 +86,7 @@ def _serve(
     seats: Sequence[Seat],
     futures: Sequence[Future[_Result]],
     events: SimpleQueue[_Event],
-    temperature: float,
+    temperature: Callable[[Prompt], float],
     sources: Sequence[torch.Generator],
 ) -> None:
     going, asked = set(range(len(seats))), dict[int, Prompt]()
@@ -98,12 +98,13 @@ def _serve(
         else:
             asked[number] = prompt
         if going and asked.keys() == going:
-            # Prompts with opened slots and prompts without cannot share a batch.
-            for has_slots in (True, False):
-                rows = [row for row in sorted(asked) if bool(asked[row].slots) == has_slots]
-                if rows:
-                    drawn = [sources[row] for row in rows]
-                    replies = generator.replies([asked[row] for row in rows], temperature=temperature, random=drawn)
-                    for row, reply in zip(rows, replies, strict=True):
-                        seats[row].give(reply)
+            # Prompts with opened slots and prompts without cannot share a batch, nor can two temperatures.
+            batches: dict[tuple[bool, float], list[int]] = {}
+            for row, shown in sorted(asked.items()):
+                batches.setdefault((not shown.slots, temperature(shown)), []).append(row)
+            for (_, heat), rows in sorted(batches.items()):
+                drawn = [sources[row] for row in rows]
+                replies = generator.replies([asked[row] for row in rows], temperature=heat, random=drawn)
+                for row, reply in zip(rows, replies, strict=True):
+                    seats[row].give(reply)
             asked = {}

@@ -3,7 +3,7 @@
 Formulas are those of ReMemR1 (arXiv 2509.23040, multi-level reward), with y a gold answer, m_t the
 working memory after turn t, c_t the chunk that the turn read, and E what its callback brought back::
 
-    R_out   = max_y exact_match(answer, y)
+    R_out   = max_y exact_match(answer, y)      where there is no y: 1 for no answer
     r_mem   = max_y recall(y, m_t) - max_y recall(y, m_{t-1})
     r_cb    = max_y recall(y, E ∪ m_t ∪ c_t) - max_y recall(y, m_t ∪ c_t)
     r_fmt   = 1 where the reply is well formed, else 0
@@ -20,9 +20,10 @@ An error in here is an error of the program, not a reward of 0: nothing is caugh
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..evaluation.metrics import exact_match
+from ..evaluation.metrics import declines, exact_match, f1
 from ..prompts import is_well_formed
 from ..working_memory import word_recall
+from .settings import Outcome
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,16 @@ class StepReward:
         return self.memory + self.callback + self.form
 
 
-def outcome_reward(answer: str, gold: Sequence[str]) -> float:
-    """Return R_out: 1 where ``answer`` is one of ``gold`` after SQuAD's normalisation, else 0; an empty one is 0."""
-    return max(exact_match(answer, y) for y in gold)
+def outcome_reward(answer: str, gold: Sequence[str], measure: Outcome = "exact_match") -> float:
+    """Return R_out: 1 where ``answer`` is one of ``gold`` after SQuAD's normalisation, else 0; an empty one is 0.
+
+    Where ``gold`` is empty there is no answer to be found, and it is 1 where none is given.
+
+    Args:
+        measure: ``f1`` gives an answer that is right in part the share that it is worth.
+    """
+    score = {"exact_match": exact_match, "f1": f1}[measure]
+    return max(score(answer, y) for y in gold) if gold else float(declines(answer))
 
 
 def memory_reward(gold: Sequence[str], before: str, after: str) -> float:
@@ -69,5 +77,5 @@ def format_reward(reply: str) -> float:
 
 
 def best_recall(gold: Sequence[str], found: str) -> float:
-    """Return max_y recall(y, ``found``): whole words, any case, the best of the ``gold`` answers."""
-    return max(word_recall(y, found) for y in gold)
+    """Return max_y recall(y, ``found``): whole words, any case, the best of the ``gold`` answers; without any, 0."""
+    return max((word_recall(y, found) for y in gold), default=0.0)

@@ -15,6 +15,7 @@ hardly ever acts. Also left out: a value model and the division by the group's s
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -79,12 +80,12 @@ class Reinforce(Stage[Piece]):
         settings: TrainingSettings,
         material: Material,
         embedder: Embedder,
-        reward: Scorer = multi_level_reward,
+        reward: Scorer | None = None,
     ) -> None:
         """
         Args:
             backbone: its trained adapters, as they are now, become the reference.
-            reward: what the rollouts of a question earned; what it raises stops the run.
+            reward: what the rollouts of a question earned; what it raises stops the run. ``None``: as ``settings`` say.
         """
         super().__init__()
         # Registered, so that the loop sees what is trained and wraps it for several processes.
@@ -97,7 +98,7 @@ class Reinforce(Stage[Piece]):
             self.compressor.load_weights(Path(settings.start))
         trained = {name: p for name, p in self.named_parameters() if p.requires_grad}
         self._reference = Reference(trained)
-        self._reward = reward
+        self._reward = reward or partial(multi_level_reward, outcome=settings.outcome)
         closed_book = backbone if settings.leave_out_closed_book else None
         self._order = QuestionOrder(material.train, settings.seed, closed_book)
         self._held_out = material.held_out[: settings.held_out_questions]
@@ -105,11 +106,9 @@ class Reinforce(Stage[Piece]):
             raise InputError("there are 0 held-out questions to measure on: give more training questions in --data")
         others = (p for question in (*material.train, *material.held_out) for p in question.paragraphs)
         self._pool = Pool((*material.pool, *others))
+        # A tagger's notes are the same for all rollouts that read alike: no advantage hangs on them.
         recall = RecallSettings(
-            max_steps=settings.max_steps,
-            update_tokens=settings.update_tokens,
-            answer_tokens=settings.answer_tokens,
-            likely_notes=False,  # what is rewarded is what the reasoner wrote
+            max_steps=settings.max_steps, update_tokens=settings.update_tokens, answer_tokens=settings.answer_tokens
         )
         self._rollouts = Rollouts(
             backbone,
@@ -124,13 +123,14 @@ class Reinforce(Stage[Piece]):
         """Sample rollouts with the parameters as they are, reward them, and return their turns by opened chunk."""
         places = range(step * self.settings.batch, (step + 1) * self.settings.batch)[process::processes]
         tasks = [self._drawn(place) for place in places]
-        sampled = self._rollouts.sample(tasks, self.settings.group, self.settings.temperature)
+        settings = self.settings
+        sampled = self._rollouts.sample(tasks, settings.group, settings.temperature, settings.sampled)
         pieces = [
             piece
             for task, rollouts in zip(tasks, sampled, strict=True)
-            for piece in self._pieces(task, self._reward(task.question, rollouts))
+            for piece in self._pieces(task, self._reward(task.gold, rollouts))
         ]
-        if not self.settings.kl_weight:
+        if not settings.kl_weight:
             return pieces
         with self._reference.in_place():
             return [self._with_reference(piece) for piece in pieces]
@@ -157,22 +157,30 @@ class Reinforce(Stage[Piece]):
         return loss / (settings.batch * settings.group), measured
 
     def evaluate(self) -> dict[str, float]:
-        """Answer held-out questions greedily, slots at α = 4; return exact match, F1 and mean reward for each form."""
+        """Answer held-out questions greedily, slots at α = 4; return exact match, F1 and mean reward for each form.
+
+        Where questions without an answer are learned from, also the share of the same questions that is declined over
+        a haystack without their gold paragraphs.
+        """
         found: dict[str, float] = {}
         for form in dict.fromkeys(self.settings.forms):
-            tasks = [self._task(question, form, 4, 0, "held out") for question in self._held_out]
-            groups = [
-                self._reward(task.question, rollouts)
-                for task, rollouts in zip(tasks, self._rollouts.sample(tasks, 1, 0.0), strict=True)
-            ]
+            groups = self._answered(form)
             scores = [
-                score_answer(g.rollouts[0].answer, t.question.answers) for t, g in zip(tasks, groups, strict=True)
+                score_answer(g.rollouts[0].answer, q.answers) for q, g in zip(self._held_out, groups, strict=True)
             ]
             rewards = [group.mean_rewards(self.settings.outcome_share)["reward"] for group in groups]
             found[f"exact_match_{form}"] = sum(score.exact_match for score in scores) / len(scores)
             found[f"f1_{form}"] = sum(score.f1 for score in scores) / len(scores)
             found[f"reward_{form}"] = sum(rewards) / len(rewards)
+            if self.settings.absent:
+                declined = [group.outcomes[0] for group in self._answered(form, absent=True)]
+                found[f"declined_{form}"] = sum(declined) / len(declined)
         return found
+
+    def _answered(self, form: Form, *, absent: bool = False) -> list[Group]:
+        tasks = [self._task(question, form, 4, 0, "held out", absent=absent) for question in self._held_out]
+        answered = self._rollouts.sample(tasks, 1, 0.0)
+        return [self._reward(task.gold, rollouts) for task, rollouts in zip(tasks, answered, strict=True)]
 
     def save(self, folder: Path) -> None:
         """Write every adapter there is, so that the next stage finds those it does not train; and the compressor's."""
@@ -183,23 +191,27 @@ class Reinforce(Stage[Piece]):
         """Return what is asked in ``place``: the same in any process."""
         random = Random(f"{self.settings.seed}:{place}")
         form, ratio = random.choice(self.settings.forms), random.choice(self.settings.ratios)
+        absent = random.random() < self.settings.absent
         seed = self.settings.seed + place
-        return self._task(self._order.at(place), form, ratio, seed, f"{self.settings.seed}:{place}")
+        return self._task(self._order.at(place), form, ratio, seed, f"{self.settings.seed}:{place}", absent=absent)
 
-    def _task(self, question: Question, form: Form, ratio: Ratio, haystack_seed: int, seed: str) -> Task:
+    def _task(
+        self, question: Question, form: Form, ratio: Ratio, haystack_seed: int, seed: str, *, absent: bool
+    ) -> Task:
         documents = max(self.settings.haystack, len(question.paragraphs))
-        haystack = own_haystack(question, self._pool, documents, seed=haystack_seed)
-        return Task(question, haystack.documents, form, ratio, seed)
+        haystack = own_haystack(question, self._pool, documents, seed=haystack_seed, absent=absent)
+        return Task(question, haystack.documents, form, ratio, seed, absent)
 
     def _pieces(self, task: Task, group: Group) -> list[Piece]:
-        turns = sum(len(rollout.turns) for rollout in group.rollouts)
+        turns = sum(bool(turn.log_probs) for rollout in group.rollouts for turn in rollout.turns)
         share = 1 / (max(1, turns) * self.settings.batch)
         means = group.mean_rewards(self.settings.outcome_share)
         recorded = {name: value / self.settings.batch for name, value in means.items()}
         by_chunk: dict[str | None, list[Sample]] = {} if turns else {None: []}
         for rollout, advantages in zip(group.rollouts, group.advantages(self.settings.outcome_share), strict=True):
             for turn, advantage in zip(rollout.turns, advantages, strict=True):
-                by_chunk.setdefault(turn.chunk, []).append(Sample(turn, advantage))
+                if turn.log_probs:  # what is greedy was not chosen among others
+                    by_chunk.setdefault(turn.chunk, []).append(Sample(turn, advantage))
         compressed = task.form == "compressed"
         return [
             Piece(chunk if compressed else None, task.ratio, tuple(samples), share, {} if number else recorded)

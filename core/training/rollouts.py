@@ -5,7 +5,7 @@ added is a record of what each turn was shown and what it wrote.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from ..generation import Generator, Prompt, Reply
 from ..ingest import Document, Ingest
 from ..memory_bank import Fingerprint, MemoryBank
 from ..passage_index import StoredChunk
-from ..prompts import NOTHING_FOUND
+from ..prompts import ANSWER_OPENING, NOTHING_FOUND
 from ..questions import Question
 from ..reasoner import Reasoner, Update
 from ..recall import Recall, Recalled
@@ -28,6 +28,7 @@ from ..settings import DEFAULT_NAMESPACE, CompressionSettings, Form, Placement, 
 from ..usage import Usage
 from ..working_memory import Note, WorkingMemory
 from .lockstep import Seat, in_lockstep
+from .settings import Sampled
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,13 @@ class Task:
     ratio: Ratio
     seed: str
     """Of the samples; each rollout adds its number."""
+    absent: bool = False
+    """Whether none of ``documents`` says the answer."""
+
+    @property
+    def gold(self) -> tuple[str, ...]:
+        """What is right to answer; empty: nothing is."""
+        return () if self.absent else self.question.answers
 
 
 @dataclass(frozen=True)
@@ -93,20 +101,29 @@ class Rollouts:
         self._backbone, self._compressor, self._embedder = backbone, compressor, embedder
         self._recall, self._placement, self._at_once = recall, placement, at_once
 
-    def sample(self, tasks: Sequence[Task], count: int, temperature: float) -> list[tuple[Trajectory, ...]]:
+    def sample(
+        self, tasks: Sequence[Task], count: int, temperature: float, sampled: Sampled = "all"
+    ) -> list[tuple[Trajectory, ...]]:
         """Return ``count`` trajectories of each task: the same for the same seeds, whatever else is sampled.
 
         Args:
             temperature: 0 takes the likeliest token.
+            sampled: ``answers`` writes updates greedily, so that those of a task are the same, and done once.
         """
         together = max(1, self._at_once // count)
+
+        def heat(prompt: Prompt) -> float:
+            return temperature if sampled == "all" or prompt.prefill == ANSWER_OPENING else 0.0
+
         return [
             group
             for first in range(0, len(tasks), together)
-            for group in self._sampled(tasks[first : first + together], count, temperature)
+            for group in self._sampled(tasks[first : first + together], count, heat)
         ]
 
-    def _sampled(self, tasks: Sequence[Task], count: int, temperature: float) -> Iterator[tuple[Trajectory, ...]]:
+    def _sampled(
+        self, tasks: Sequence[Task], count: int, temperature: Callable[[Prompt], float]
+    ) -> Iterator[tuple[Trajectory, ...]]:
         with _closed_in_the_end([self._bank(task) for task in tasks]) as banks:
             rollouts = [(task, bank, n) for task, bank in zip(tasks, banks, strict=True) for n in range(count)]
             done = in_lockstep(
@@ -134,8 +151,9 @@ class Rollouts:
         gate = SimilarityGate(self._embedder, settings.candidates)
         answer = Recall(bank, gate, reasoner, settings).ask(task.question.question, DEFAULT_NAMESPACE)
         turns = [
-            self._turn(exchange, bank.text(step.chunk.chunk_id), *memories, _brought_back(step.recalled, bank))
-            for exchange, step, memories in zip(seat.said, answer.steps, reasoner.memories, strict=False)
+            self._turn(exchange, bank.text(step.chunk.chunk_id), before, after, _brought_back(step.recalled, bank))
+            for (exchange, before, after), step in zip(reasoner.updates, answer.steps, strict=True)
+            if exchange is not None
         ]
         known = answer.memory.text
         answers = [self._turn(exchange, None, known, known, "") for exchange in seat.said[len(turns) :]]
@@ -150,13 +168,15 @@ class Rollouts:
 
 
 class _WatchedReasoner(Reasoner):
-    """The reasoner, with a record of the memory before and after each update."""
+    """The reasoner, with a record of each update: what was said, and the memory before and after.
 
-    def __init__(
-        self, generator: Generator, bank: MemoryBank, embedder: Embedder, settings: RecallSettings, form: Form
-    ) -> None:
-        super().__init__(generator, bank, embedder, settings, form)
-        self.memories: list[tuple[str, str]] = []
+    Nothing is said about a chunk that the tagger rules out.
+    """
+
+    def __init__(self, seat: Seat, bank: MemoryBank, embedder: Embedder, settings: RecallSettings, form: Form) -> None:
+        super().__init__(seat, bank, embedder, settings, form)
+        self._seat = seat
+        self.updates: list[tuple[tuple[Prompt, Reply] | None, str, str]] = []
 
     def update(
         self,
@@ -167,8 +187,10 @@ class _WatchedReasoner(Reasoner):
         recalled: Sequence[Note],
         usage: Usage,
     ) -> Update:
+        said = len(self._seat.said)
         update = super().update(question, memory, chunk, gate, recalled, usage)
-        self.memories.append((memory.text, update.memory.text))
+        exchange = self._seat.said[-1] if len(self._seat.said) > said else None
+        self.updates.append((exchange, memory.text, update.memory.text))
         return update
 
 

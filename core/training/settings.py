@@ -11,6 +11,8 @@ StageName = Literal["selector", "compressor", "reasoner", "rl", "gate", "evidenc
 
 
 GateKind = Literal["prompt", "probes", "query"]
+Sampled = Literal["all", "answers"]
+Outcome = Literal["exact_match", "f1"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -49,6 +51,15 @@ class TrainingSettings(CheckedSettings):
     """RL: rollouts of a question, G; LycheeMemory samples 12, ReMemR1 16."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
     """RL: of the samples. Other than 1 samples from another policy than is trained, which is not corrected for."""
+    outcome: Outcome = "exact_match"
+    """RL: what an answer is worth: both papers take the exact match. F1 tells between wrong answers too."""
+    sampled: Sampled = "all"
+    """RL: what of a rollout is sampled and learned from: all that is written (both papers), or only the answer. Updates
+    are greedy then and a group's answers are compared on the same notes, for a small part of the time; only the
+    outcome and the answer's form are rewarded."""
+    absent: Share = 0.0
+    """RL: share of the questions that are asked over a haystack without their gold paragraphs, where it is right to
+    answer nothing. The papers have none, so that on their questions nothing is earned by not knowing."""
     outcome_share: Share = 0.8
     """RL: α, the outcome's share of an advantage; the rest is the turn's own (ReMemR1)."""
     kl_weight: Annotated[float, Field(ge=0)] = 1e-3

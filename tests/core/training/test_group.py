@@ -21,7 +21,7 @@ ANSWER = turn("<answer>Jonas Ark</answer>", None, "Jonas Ark", "Jonas Ark")
 def test_turns_and_outcomes_are_rewarded() -> None:
     found = Trajectory((turn(after="It is owned by Jonas Ark."), ANSWER), "Jonas Ark")
     called = Trajectory((turn("<update>x", recalled="Jonas met Ark."), turn("<update>", after="Mr Hill")), "")
-    group = multi_level_reward(MILL, [found, called])
+    group = multi_level_reward(MILL.answers, [found, called])
     assert group.outcomes == (1.0, 0.0)
     assert group.steps == (
         (StepReward(1.0, 0.0, 1.0), StepReward(0.0, 0.0, 1.0)),
@@ -67,6 +67,6 @@ def test_means_are_over_what_they_are_of() -> None:
 
 
 def test_rollouts_that_opened_nothing_have_means_too() -> None:
-    group = multi_level_reward(MILL, [Trajectory((), "")] * 2)
+    group = multi_level_reward(MILL.answers, [Trajectory((), "")] * 2)
     assert set(group.mean_rewards(0.8).values()) == {0.0}
     assert group.advantages(0.8) == [[], []]

@@ -18,6 +18,14 @@ from ...tiny_models import backbone, random_ids
 FIRST = Prompt("Be brief.", "Who kept the lighthouse?", "<answer>", "\0 never", 6)
 
 
+def greedy(_: Prompt) -> float:
+    return 0.0
+
+
+def sampled(_: Prompt) -> float:
+    return 1.0
+
+
 @pytest.fixture(scope="module")
 def tiny() -> Backbone:
     return backbone()
@@ -53,22 +61,37 @@ def sources(*seeds: int) -> list[torch.Generator]:
 def test_greedy_conversations_go_as_they_do_alone(tiny: Backbone) -> None:
     talks = [talk(turns, replace(FIRST, user=f"{FIRST.user} {turns}")) for turns in (1, 3, 2, 0)]
     generator = CountedGenerator(tiny)
-    assert in_lockstep(generator, talks, 0.0, sources(0, 1, 2, 3)) == [one(Generator(tiny)) for one in talks]
+    assert in_lockstep(generator, talks, greedy, sources(0, 1, 2, 3)) == [one(Generator(tiny)) for one in talks]
     assert generator.batches == [3, 2, 1]
 
 
 def test_conversations_with_and_without_slots_go_on_together(tiny: Backbone) -> None:
     (slots,) = Compressor(tiny, CompressionSettings(ratio=4)).compress([random_ids(20)])
     talks = [talk(2), talk(2, replace(FIRST, slots=(slots,)))]
-    found = in_lockstep(Generator(tiny), talks, 0.0, sources(0, 1))
+    found = in_lockstep(Generator(tiny), talks, greedy, sources(0, 1))
     assert found == [one(Generator(tiny)) for one in talks]
     assert [reply.slots_read for reply in found[1]] == [len(slots), 0]
 
 
 def test_samples_follow_from_a_conversations_own_source(tiny: Backbone) -> None:
-    together = in_lockstep(Generator(tiny), [talk(2)] * 3, 1.0, sources(5, 6, 5))
+    together = in_lockstep(Generator(tiny), [talk(2)] * 3, sampled, sources(5, 6, 5))
     assert together[0] == together[2] != together[1]
-    assert in_lockstep(Generator(tiny), [talk(2)], 1.0, sources(6)) == together[1:2]
+    assert in_lockstep(Generator(tiny), [talk(2)], sampled, sources(6)) == together[1:2]
+
+
+def test_replies_are_sampled_at_what_their_prompts_say(tiny: Backbone) -> None:
+    warm = replace(FIRST, prefill="<update>")
+
+    def heat(prompt: Prompt) -> float:
+        return float(prompt.prefill == "<update>")
+
+    talks = [talk(2), talk(2, warm), talk(2, replace(FIRST, user="Why?")), talk(2, warm)]
+    generator = CountedGenerator(tiny)
+    found = in_lockstep(generator, talks, heat, sources(1, 2, 3, 4))
+    assert generator.batches == [2, 2, 2, 2]
+    assert [found[0], found[2]] == [talks[row](Generator(tiny)) for row in (0, 2)]
+    assert found[1] != found[3]
+    assert in_lockstep(Generator(tiny), talks[1:2], sampled, sources(2)) == found[1:2]
 
 
 def test_a_seat_keeps_what_was_said(tiny: Backbone) -> None:
@@ -78,7 +101,7 @@ def test_a_seat_keeps_what_was_said(tiny: Backbone) -> None:
         assert FIRST.prefill + "".join(pieces) == seat.said[0][1].text
         return seat.said
 
-    ((prompt, reply),) = in_lockstep(Generator(tiny), [conversation], 1.0, sources(0))[0]
+    ((prompt, reply),) = in_lockstep(Generator(tiny), [conversation], sampled, sources(0))[0]
     assert prompt == FIRST
     assert len(reply.log_probs) == len(reply.token_ids)
 
@@ -91,7 +114,7 @@ def test_an_error_in_one_conversation_stops_all_of_them(tiny: Backbone) -> None:
         raise ArithmeticError("a reward of nothing")
 
     with pytest.raises(ArithmeticError, match="a reward of nothing"):
-        in_lockstep(Generator(tiny), [talk(1), broken, talk(50)], 0.0, sources(0, 1, 2))
+        in_lockstep(Generator(tiny), [talk(1), broken, talk(50)], greedy, sources(0, 1, 2))
     assert threading.active_count() == before
 
 
@@ -99,9 +122,9 @@ def test_an_error_while_writing_stops_all_of_them(tiny: Backbone) -> None:
     long = replace(FIRST, user="word " * 5000)
     before = threading.active_count()
     with pytest.raises(ValueError, match="positions"):
-        in_lockstep(Generator(tiny), [talk(3), talk(1, long)], 0.0, sources(0, 1))
+        in_lockstep(Generator(tiny), [talk(3), talk(1, long)], greedy, sources(0, 1))
     assert threading.active_count() == before
 
 
 def test_no_conversation_is_none_to_wait_for(tiny: Backbone) -> None:
-    assert in_lockstep(Generator(tiny), [], 1.0, []) == []
+    assert in_lockstep(Generator(tiny), [], sampled, []) == []

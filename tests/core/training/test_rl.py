@@ -11,7 +11,6 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from core.embedder import Embedder
-from core.questions import Question
 from core.training.group import Group, Scorer, multi_level_reward
 from core.training.rl import Piece, Reinforce
 from core.training.rollouts import Trajectory
@@ -25,14 +24,14 @@ def embedder() -> Embedder:
     return Embedder(device="cpu")
 
 
-def stage(embedder: Embedder, reward: Scorer = multi_level_reward, **changes: object) -> Reinforce:
+def stage(embedder: Embedder, reward: Scorer | None = None, **changes: object) -> Reinforce:
     model = babbler("compressor", "reasoner", scale=0.1, adapters=0.05)
     return Reinforce(model, settings(**changes), material(), embedder, reward)
 
 
-def ranked(question: Question, rollouts: Sequence[Trajectory]) -> Group:
+def ranked(gold: Sequence[str], rollouts: Sequence[Trajectory]) -> Group:
     """Reward each rollout more than the one before, because what a random model writes earns all of them the same."""
-    group = multi_level_reward(question, rollouts)
+    group = multi_level_reward(gold, rollouts)
     return replace(group, outcomes=tuple(place / len(rollouts) for place in range(len(rollouts))))
 
 
@@ -139,8 +138,8 @@ def written(pieces: Sequence[Piece]) -> list[tuple[int, ...]]:
 
 
 def test_rollouts_that_opened_nothing_have_a_loss_of_nothing(embedder: Embedder) -> None:
-    def nothing_opened(question: Question, rollouts: Sequence[Trajectory]) -> Group:
-        return multi_level_reward(question, [Trajectory((), "")] * len(rollouts))
+    def nothing_opened(gold: Sequence[str], rollouts: Sequence[Trajectory]) -> Group:
+        return multi_level_reward(gold, [Trajectory((), "")] * len(rollouts))
 
     reinforce = stage(embedder, nothing_opened)
     (piece,) = reinforce.work(0, 0, 1)
@@ -149,16 +148,57 @@ def test_rollouts_that_opened_nothing_have_a_loss_of_nothing(embedder: Embedder)
     assert not gradients(reinforce)
 
 
+def test_where_only_answers_are_sampled_only_answers_are_learned(embedder: Embedder) -> None:
+    reinforce = stage(embedder, ranked, sampled="answers", forms=("raw",))
+    (piece,) = reinforce.work(0, 0, 1)
+    assert len(piece.samples) == 8
+    assert all(sample.turn.text.startswith("<answer>") for sample in piece.samples)
+    assert len({sample.turn.prompt for sample in piece.samples}) == 1
+    measured = one_step(reinforce, [piece])
+    assert measured["ratio"] == pytest.approx(1.0, abs=1e-4)
+    assert gradients(reinforce)
+
+
+def test_without_its_paragraphs_a_question_is_rightly_left_unanswered(embedder: Embedder) -> None:
+    asked = list[tuple[str, ...]]()
+
+    def reward(gold: Sequence[str], rollouts: Sequence[Trajectory]) -> Group:
+        asked.append(tuple(gold))
+        return multi_level_reward(gold, rollouts)
+
+    reinforce = stage(embedder, reward, absent=0.5, batch=8, forms=("raw",))
+    drawn = [reinforce._drawn(place) for place in range(8)]
+    assert 0 < sum(task.absent for task in drawn) < 8
+    for task in drawn:
+        assert any("Jonas Ark" in document.text for document in task.documents) != task.absent
+        assert len(task.documents) == 4
+    reinforce.work(0, 0, 1)
+    assert asked == [() if task.absent else task.question.answers for task in drawn]
+    asked.clear()
+    measured = reinforce.evaluate()
+    assert asked == [drawn[0].question.answers, ()]
+    assert measured["declined_raw"] in (0.0, 1.0)
+
+
+def test_an_answer_is_worth_what_the_settings_say(embedder: Embedder) -> None:
+    part = [Trajectory((), "Jonas")]
+    worth = [
+        stage(embedder, None, outcome=outcome)._reward(("Jonas Ark",), part).outcomes
+        for outcome in ("exact_match", "f1")
+    ]
+    assert worth == [(0.0,), (pytest.approx(2 / 3),)]
+
+
 def failing_at(call: int) -> Scorer:
     """Return a reward that raises when it is asked for the ``call``-th time; the first is the measurement at step 0."""
     asked = 0
 
-    def reward(question: Question, rollouts: Sequence[Trajectory]) -> Group:
+    def reward(gold: Sequence[str], rollouts: Sequence[Trajectory]) -> Group:
         nonlocal asked
         asked += 1
         if asked == call:
             raise ZeroDivisionError("no words in the gold answer")
-        return multi_level_reward(question, rollouts)
+        return multi_level_reward(gold, rollouts)
 
     return reward
 

@@ -10,11 +10,13 @@ from core.backbone import Backbone
 from core.compressor import Compressor
 from core.embedder import Embedder
 from core.engine import Engine
+from core.evidence import find_tagger
 from core.ingest import Document
 from core.prompts import NOTHING_FOUND
-from core.settings import CompressionSettings, Form, RecallSettings
+from core.settings import CompressionSettings, Form, RecallSettings, replaced
 from core.training.rollouts import Rollouts, SampledTurn, Task, Trajectory
 from core.training.teacher_forcing import Row, target_log_probs
+from core.weights import DEFAULT_EMBEDDER
 
 from ..evaluation.made import ARROWDALE, MILL, POOL
 from .babbler import babbler
@@ -32,34 +34,48 @@ def embedder() -> Embedder:
 
 
 @pytest.fixture(scope="module")
+def judging() -> Embedder:
+    return Embedder(device="cpu", tagger=find_tagger("default", DEFAULT_EMBEDDER))
+
+
+@pytest.fixture(scope="module")
 def model() -> Backbone:
     return babbler("compressor", "reasoner", scale=0.1, adapters=0.05)
 
 
-def rollouts(model: Backbone, embedder: Embedder, at_once: int = 64) -> Rollouts:
+def rollouts(model: Backbone, embedder: Embedder, at_once: int = 64, recall: RecallSettings = RECALL) -> Rollouts:
     compressor = Compressor(model, CompressionSettings(ratio=4))
-    return Rollouts(model, compressor, embedder, RECALL, placement="in_place", at_once=at_once)
+    return Rollouts(model, compressor, embedder, recall, placement="in_place", at_once=at_once)
 
 
 def task(form: Form = "compressed", seed: str = "0") -> Task:
     return Task(MILL, DOCUMENTS, form, 2, seed)
 
 
+@pytest.mark.parametrize("tagger", [False, True])
 @pytest.mark.parametrize("form", ["raw", "compressed"])
-def test_a_greedy_group_is_what_the_engine_answers(model: Backbone, embedder: Embedder, form: Form) -> None:
-    tasks = [task(form), replace(task(form), question=ARROWDALE)]
-    groups = rollouts(model, embedder).sample(tasks, 2, 0.0)
+def test_a_greedy_group_is_what_the_engine_answers(
+    model: Backbone, embedder: Embedder, judging: Embedder, form: Form, tagger: bool
+) -> None:
+    embedder = judging if tagger else embedder
+    # Whatever is there is opened, so that the tagger has something to rule out.
+    recall = replaced(RECALL, form=form, threshold=0.0 if tagger else RECALL.threshold, max_steps=5)
+    tasks, ruled_out = [task(form), replace(task(form), question=ARROWDALE)], 0
+    groups = rollouts(model, embedder, recall=recall).sample(tasks, 2, 0.0)
     engine = Engine(model, embedder, CompressionSettings(ratio=2))
     engine.add(DOCUMENTS)
     for asked, group in zip(tasks, groups, strict=True):
-        answer = engine.ask(asked.question.question, settings=RecallSettings(**{**RECALL.model_dump(), "form": form}))
+        answer = engine.ask(asked.question.question, settings=recall)
         assert group[0] == group[1]
         assert (group[0].answer or NOTHING_FOUND) == answer.text
         read = [engine.bank.text(step.chunk.chunk_id) for step in answer.steps]
-        assert [turn.chunk for turn in group[0].turns if turn.chunk is not None] == read
+        shown = [turn.chunk for turn in group[0].turns if turn.chunk is not None]
+        assert shown == [text for text in read if not tagger or text in shown]
+        ruled_out += len(read) - len(shown)
         assert answer.usage.model_calls == len(group[0].turns) > 0
         assert answer.usage.tokens_written == sum(len(turn.written) for turn in group[0].turns)
     assert any(turn.chunk is None for turn in groups[0][0].turns)
+    assert tagger == (ruled_out > 0)  # what it rules out is not shown to the reasoner
     engine.close()
 
 
@@ -91,6 +107,20 @@ def test_recorded_log_probs_are_those_of_teacher_forcing(model: Backbone, embedd
         with torch.no_grad():
             (found,) = target_log_probs(model, [Row(turn.prompt, turn.written)], slots)
         torch.testing.assert_close(found, torch.tensor(turn.log_probs), atol=2e-4, rtol=0)
+
+
+def test_where_only_answers_are_sampled_updates_are_those_of_the_greedy_rollout(
+    model: Backbone, judging: Embedder
+) -> None:
+    ((greedy,),) = rollouts(model, judging).sample([task("raw")], 1, 0.0)
+    (group,) = rollouts(model, judging).sample([task("raw")], 6, 1.0, "answers")
+    for rollout in group:
+        assert rollout.turns[:-1] == greedy.turns[:-1]
+        assert not any(turn.log_probs for turn in rollout.turns[:-1])
+        answer = rollout.turns[-1]
+        assert answer.prompt == greedy.turns[-1].prompt
+        assert len(answer.log_probs) == len(answer.written)
+    assert len({rollout.turns[-1].written for rollout in group}) > 1
 
 
 def test_each_turn_knows_the_memory_it_was_shown_and_left(model: Backbone, embedder: Embedder) -> None:
