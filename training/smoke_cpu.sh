@@ -44,8 +44,13 @@ small=(--data "$out/data" --model "$out/model" --rank 4 --warmup 2 --evaluate-ev
 "$python" -m core.training --stage reasoner --out "$out/noted" "${small[@]}" --steps 2 --noted 0.5 \
     --adapters "$out/all/evidence/adapters"
 
+# Answers alone sampled, over haystacks some of which do not say them.
+"$python" -m core.training --stage rl --out "$out/answers" "${small[@]}" --steps 1 --batch 2 --forms raw \
+    --sampled answers --outcome f1 --absent 0.5 --group 2 --haystack 6 --answer-tokens 8 --held-out-questions 2 \
+    --adapters "$out/noted/adapters"
+
 for made in reasoner inserted selector selected all/reasoner all/compressor all/rl all/gate all/evidence probes queries \
-    noted; do
+    noted answers; do
     test -s "$out/$made/curve.png"
     test -s "$out/$made/adapters/adapters.json"
 done

@@ -39,6 +39,7 @@ from .question_order import QuestionOrder
 from .reference import Reference
 from .rollouts import Rollouts, SampledTurn, Task
 from .settings import TrainingSettings
+from .shuffled import Shuffled
 from .stage import Stage
 from .teacher_forcing import Row, target_log_probs
 
@@ -101,7 +102,8 @@ class Reinforce(Stage[Piece]):
         self._reward = reward or partial(multi_level_reward, outcome=settings.outcome)
         closed_book = backbone if settings.leave_out_closed_book else None
         self._order = QuestionOrder(material.train, settings.seed, closed_book)
-        self._held_out = material.held_out[: settings.held_out_questions]
+        # Of all data sets, which lie one after the other.
+        self._held_out = Shuffled(material.held_out, 0, "held out").order(0)[: settings.held_out_questions]
         if not self._held_out:
             raise InputError("there are 0 held-out questions to measure on: give more training questions in --data")
         others = (p for question in (*material.train, *material.held_out) for p in question.paragraphs)
