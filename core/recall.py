@@ -19,8 +19,8 @@ from .settings import RecallSettings
 from .usage import Stage, Usage
 from .working_memory import Note, WorkingMemory, words
 
-CITED = 0.4
-"""P(evidence) above which a note is cited though it does not say the answer."""
+CITED = 0.5
+"""P(evidence) above which a note is cited though it does not say the answer: it is likelier evidence than not."""
 _Result = TypeVar("_Result")
 
 

@@ -48,17 +48,18 @@ def test_untrained_refuses_a_text_that_is_too_short(default_backbone):
         untrained.measure(default_backbone, ["Too short."])
 
 
-def test_throughput_gives_ratios_for_both_placements(default_backbone, default_embedder):
+def test_throughput_gives_ratios_for_each_placement(default_backbone, default_embedder):
     steps = []
     rows = throughput.measure(
         default_backbone, default_embedder, LONG, tokens=64, repeat=1, step=lambda: steps.append(1)
     )
-    assert [row.placement for row in rows] == ["in_place", "inserted"]
-    assert [row.bound for row in rows] == [1.0, 0.8]
-    assert [row.target for row in rows] == [0.9, 0.7]
+    assert [row.placement for row in rows] == ["in_place", "inserted", "selected"]
+    assert [row.bound for row in rows] == [1.0, 0.8, 1.0]
+    assert [row.target for row in rows] == [0.9, 0.7, None]
     assert all(row.tokens == pytest.approx(64, abs=2) for row in rows)
     assert all(row.compress_over_prefill > 0 and row.written_over_prefill > 0 for row in rows)
-    assert len(steps) == throughput.STEPS_EACH
+    assert len(steps) == throughput.steps_each(default_backbone.name) == 13
+    assert throughput.placements("some/other-model") == ("in_place", "inserted")
 
 
 def test_throughput_asks_for_more_text(default_backbone, default_embedder):

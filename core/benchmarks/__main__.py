@@ -62,7 +62,7 @@ def throughput(
         torch.set_num_threads(1)
     backbone = Backbone.load(model)
     with progress() as shown:
-        task = shown.add_task("timings", total=repeat * throughput_benchmark.STEPS_EACH)
+        task = shown.add_task("timings", total=repeat * throughput_benchmark.steps_each(model))
         rows = throughput_benchmark.measure(
             backbone,
             Embedder(embedder),

@@ -1,7 +1,7 @@
 """How fast text becomes slots, over how fast the same model reads it: compression alone, and with the bank written.
 
-With slots in place every token is read once, so 1.0 is the bound; an inserted memory token for each
-α tokens makes it α / (α + 1).
+With slots in place or selected every token is read once, so 1.0 is the bound; an inserted memory token for each
+α tokens makes it α / (α + 1). Selected slots need a selector for the model, and are left out where none ships.
 """
 
 import statistics
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from ..adapters import DEFAULT_ADAPTERS, find_adapters
 from ..backbone import Backbone
 from ..chunking import token_ends
 from ..compressor import Compressor
@@ -21,12 +22,26 @@ from ..errors import InputError
 from ..ingest import Document, Ingest
 from ..kv_cache import Slots
 from ..memory_bank import Fingerprint, MemoryBank
+from ..selector import SELECTOR
 from ..settings import CompressionSettings, Placement, Ratio
 
-_PLACEMENTS: tuple[Placement, ...] = ("in_place", "inserted")
+_PLACEMENTS: tuple[Placement, ...] = ("in_place", "inserted", "selected")
 _TARGETS: dict[tuple[Placement, int], float] = {("in_place", 4): 0.9, ("inserted", 4): 0.7}
-STEPS_EACH = 4 * len(_PLACEMENTS) + 1
-"""Steps that are counted for each repetition."""
+
+
+def placements(model: str) -> tuple[Placement, ...]:
+    """Return what is measured for ``model``."""
+    return _PLACEMENTS if _selector(model) is not None else _PLACEMENTS[:2]
+
+
+def steps_each(model: str) -> int:
+    """Return the steps that are counted for each repetition."""
+    return 4 * len(placements(model)) + 1
+
+
+def _selector(model: str) -> Path | None:
+    folder = find_adapters(DEFAULT_ADAPTERS, model)
+    return folder if folder is not None and (folder / SELECTOR).is_file() else None
 
 
 @dataclass(frozen=True)
@@ -72,7 +87,7 @@ def measure(
     clock: Callable[[], float] = time.perf_counter,
     step: Callable[[], None] = lambda: None,
 ) -> list[ThroughputRow]:
-    """Measure both placements on the first ``tokens`` tokens of ``texts``.
+    """Measure each of :func:`placements` on the first ``tokens`` tokens of ``texts``.
 
     Every timing stands between two of plain prefill and is compared with their mean, because other
     work on the machine changes its speed from minute to minute.
@@ -81,15 +96,18 @@ def measure(
         ratio: α.
         clock: gives seconds; ``time.process_time`` where other work on the machine would drown the difference. It
             does not count waiting for the disk, and needs one thread, since idle ones spin.
-        step: called after each timing, :data:`STEPS_EACH` times a repetition.
+        step: called after each timing, :func:`steps_each` times a repetition.
     """
     documents = _documents(backbone, texts, tokens)
-    compressors = [_Recording(backbone, CompressionSettings(ratio=ratio, placement=p)) for p in _PLACEMENTS]
+    measured, selector = placements(backbone.name), _selector(backbone.name)
+    compressors = [_Recording(backbone, CompressionSettings(ratio=ratio, placement=p)) for p in measured]
     for compressor in compressors:  # the warm-up, too
+        if selector is not None:
+            compressor.load_weights(selector)
         _write(compressor.to(backbone.device), embedder, documents)
     batches = [list(compressor.batches) for compressor in compressors]
-    if batches[0] != batches[1]:
-        raise AssertionError("both placements should cut and batch alike")
+    if any(other != batches[0] for other in batches):
+        raise AssertionError("all placements should cut and batch alike")
     total = sum(len(ids) for batch in batches[0] for ids in batch)
     plain: list[float] = []
     ratios: dict[tuple[Placement, str], list[float]] = {}
@@ -105,7 +123,7 @@ def measure(
 
     for _ in range(repeat):
         plain.append(timed(lambda: _prefill(backbone, batches[0])))
-        for placement, compressor in zip(_PLACEMENTS, compressors, strict=True):
+        for placement, compressor in zip(measured, compressors, strict=True):
             for what, work in (
                 ("compress", lambda c=compressor: [c.compress(batch) for batch in batches[0]]),
                 ("written", lambda c=compressor: _write(c, embedder, documents)),
@@ -121,10 +139,10 @@ def measure(
             total / statistics.median(plain),
             statistics.median(ratios[placement, "compress"]),
             statistics.median(ratios[placement, "written"]),
-            1.0 if placement == "in_place" else ratio / (ratio + 1),
+            ratio / (ratio + 1) if placement == "inserted" else 1.0,
             _TARGETS.get((placement, ratio)),
         )
-        for placement in _PLACEMENTS
+        for placement in measured
     ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..adapters import find_adapters, load_adapters
+from ..adapters import find_adapters, load_adapters, read_card
 from ..backbone import ROLES, Backbone
 from ..benchmarks.report import machine
 from ..embedder import Embedder
@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..evidence import find_tagger
 from ..generation import Generator
 from ..query_encoder import find_queries
+from ..settings import CompressionSettings, Placement
 from ..weights import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from .comparison import Comparison, Plan, Task
 from .haystack import Pool, own_haystack, shared_haystack
@@ -22,7 +23,7 @@ from .needles import needle_questions
 from .question_files import READERS, chosen, identity, pool_paragraphs, task_name
 from .records import Record, Records, RunSettings
 from .results import write_results
-from .systems.naming import TRAINED_PLACEMENT, system_named
+from .systems.naming import system_named
 from .systems.passage_reader import reading_prompt
 
 
@@ -65,10 +66,10 @@ def run(request: Request, deadline: float | None = None) -> int:
     if request.gap is not None and request.absent:
         raise InputError("--gap places the evidence and --absent leaves it out: give one of them")
     tasks = _tasks(request)
-    backbone = _backbone(request.model or DEFAULT_MODEL, request.adapters)
+    backbone, trained = _backbone(request.model or DEFAULT_MODEL, request.adapters)
     name = request.embedder or DEFAULT_EMBEDDER
     embedder = Embedder(name, queries=find_queries(request.adapters, name), tagger=find_tagger(request.adapters, name))
-    systems = {name: system_named(name, backbone, embedder, request.adapters) for name in request.systems}
+    systems = {name: system_named(name, backbone, embedder, request.adapters, trained) for name in request.systems}
     settings = _settings(request, backbone, embedder)
     records = Records(request.out, settings)
     plan = Plan(tasks, request.documents, systems, request.seed, request.shared, request.gap, request.absent)
@@ -88,12 +89,14 @@ def run(request: Request, deadline: float | None = None) -> int:
     return code
 
 
-def _backbone(model: str, adapters: str) -> Backbone:
+def _backbone(model: str, adapters: str) -> tuple[Backbone, Placement]:
+    """Return the model that all systems share, with what a compressor's adapter on it is for."""
     folder = find_adapters(adapters, model)
-    backbone = Backbone.load(model)
+    backbone, trained = Backbone.load(model), CompressionSettings().placement
     if folder is not None:
-        load_adapters(backbone, folder, TRAINED_PLACEMENT)
-    return backbone
+        trained = read_card(folder).placement
+        load_adapters(backbone, folder, trained)
+    return backbone, trained
 
 
 def _check_sizes(request: Request, task: Task) -> None:

@@ -17,8 +17,6 @@ from .rag import EmbeddingRetrieval
 from .rememr1 import ReMemR1
 from .system import System
 
-TRAINED_PLACEMENT: Placement = "in_place"
-"""That the adapters of a run are loaded for: all systems share one model."""
 NAMES = ("compressed", "raw", "rag", "bm25", "full", "memagent", "rememr1")
 
 
@@ -68,11 +66,18 @@ class AgentOptions(_Options):
     """Whether the reasoner's adapter writes; it is trained on other prompts than theirs."""
 
 
-def system_named(name: str, backbone: Backbone, embedder: Embedder, adapters: str = NO_ADAPTERS) -> System:
+def system_named(
+    name: str,
+    backbone: Backbone,
+    embedder: Embedder,
+    adapters: str = NO_ADAPTERS,
+    trained: Placement = "in_place",
+) -> System:
     """Make the system that ``name`` asks for.
 
     Args:
         adapters: those that ``backbone`` was given.
+        trained: what a compressor's among them is for.
 
     Raises:
         InputError: there is no such system, option or value.
@@ -82,9 +87,14 @@ def system_named(name: str, backbone: Backbone, embedder: Embedder, adapters: st
     match kind:
         case "compressed" | "raw":
             ours = _checked(OurOptions, name, options)
-            if ours.placement not in (None, TRAINED_PLACEMENT) and "compressor" in backbone.adapters:
-                raise InputError(f"system {name!r}: the adapters are for {TRAINED_PLACEMENT}; add --adapters none")
-            return CompressedMemory(backbone, embedder, kind, _compression(ours), _recall(ours), adapters)
+            compression = _compression(ours)
+            encodes = kind == "compressed" or ours.gate == "slots"
+            if encodes and compression.placement != trained and "compressor" in backbone.adapters:
+                raise InputError(
+                    f"system {name!r}: the compressor's adapter is for {trained}: add placement={trained} to the name, "
+                    "or --adapters none"
+                )
+            return CompressedMemory(backbone, embedder, kind, compression, _recall(ours), adapters)
         case "rag" | "bm25":
             found = _checked(PassageOptions, name, options)
             retrieval = EmbeddingRetrieval if kind == "rag" else WordRetrieval

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from core.adapters import save_adapters
 from core.evaluation.__main__ import FORMATS, main
 from core.evaluation.question_files import READERS
 
+from ..training.small_runs import backbone, model_folder
 from .made import POOL, QUESTIONS
 
 QUICK = "raw:max_steps=1,update_tokens=16,answer_tokens=8"
@@ -61,6 +63,16 @@ def test_a_run_writes_results_goes_on_and_refuses_other_settings(files, tmp_path
     assert main([*more, "--seed", "1"]) == 2
     assert "error: " in (said := capsys.readouterr().err)
     assert "seed 0, now 1" in said
+
+
+def test_a_compressors_adapter_is_used_for_its_own_placement(files, tmp_path: Path, capsys) -> None:
+    model = backbone()
+    model.add_adapter("compressor", rank=2, alpha=4)
+    save_adapters(model, ["compressor"], tmp_path / "adapters", "inserted_copy")
+    chosen = ("--model", model_folder(), "--adapters", tmp_path / "adapters", "--documents", 6, "--questions", 1)
+    assert main(command(files, tmp_path / "out", *chosen, "--systems", "compressed")) == 2
+    assert "adapter is for inserted_copy: add placement=inserted_copy to the name" in capsys.readouterr().err
+    assert main(command(files, tmp_path / "out", *chosen, "--systems", "raw")) == 0
 
 
 def test_one_haystack_is_shared_and_the_time_limit_ends_in_good_order(files, tmp_path: Path, capsys) -> None:

@@ -142,9 +142,18 @@ def test_options_reach_the_settings(tiny: Backbone, default_embedder: Embedder) 
 def test_adapters_of_one_placement_are_not_used_for_another(default_embedder: Embedder) -> None:
     trained = tiny_models.backbone()
     trained.add_adapter("compressor", rank=2, alpha=4)
-    system_named("compressed:placement=in_place", trained, default_embedder)
-    with pytest.raises(InputError, match="the adapters are for in_place; add --adapters none"):
+    for name, placement in (
+        ("compressed", "in_place"),
+        ("compressed:placement=selected", "selected"),
+        ("raw", "inserted"),
+    ):
+        system_named(name, trained, default_embedder, trained=placement)
+    with pytest.raises(
+        InputError, match="adapter is for in_place: add placement=in_place to the name, or --adapters none"
+    ):
         system_named("compressed:placement=inserted", trained, default_embedder)
+    with pytest.raises(InputError, match="add placement=selected to the name"):
+        system_named("compressed", trained, default_embedder, trained="selected")
 
 
 @pytest.mark.parametrize(
