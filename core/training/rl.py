@@ -6,6 +6,9 @@ adapters. Text memory stops the gradient between turns; the final answer, with n
 reasoner only. Rewards and advantages are ReMemR1's (arXiv 2509.23040); see :mod:`.rewards` for where
 its paper and its code differ.
 
+Not of the papers: answers alone may be sampled, after updates that are greedy and thus the same for all
+rollouts of a question, and some haystacks may hold no answer, where giving none is right.
+
 Left out of the textbook algorithm: several updates for one batch of rollouts (128 rollouts in batches
 of 16). Each step samples anew, so every update is on-policy, a step depends on nothing but the
 parameters and its number, and a resumed run is the same run. The price is more sampling for an update.
