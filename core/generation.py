@@ -115,31 +115,28 @@ class Generator:
             return [written_once[row] for row in rows]
         read = [backbone.encode_chat(p.system, p.user, p.prefill) for p in once]
         with torch.no_grad(), backbone.using(self.role):
-            prefix = self._open(once)
-            self._check_room(once, read, prefix)
-            head = self._head(once)
-            if head is not None:
-                prefix = expand_prefix(head, len(once))
-            ids, mask, positions = left_padded([ids[0 if head is None else head.slots :] for ids in read], prefix)
+            prefix, ids, mask, positions = self._begun(once, read)
             written: list[list[int]] = [[] for _ in prompts]
             scored: list[list[float]] = [[] for _ in prompts]
             done, complete, shown = [False] * len(prompts), [False] * len(prompts), len(prompts[0].prefill)
             alone = len(prompts) == 1 and temperature == 0
             draft: list[int] = []
+            going = list(range(len(prompts)))  # in the batch still, in order
             while not all(done):
                 hidden, prefix = backbone.hidden(ids, mask, positions, prefix)
-                if len(hidden) < len(prompts):
+                if len(hidden) < len(going):
                     hidden, prefix = hidden[rows], taken_rows(prefix, rows)
                 logits = backbone.logits(hidden[:, -1 - len(draft) :]).float()
-                chosen = _choose(logits[:, -1], temperature, random)[:, None] if not alone else logits.argmax(dim=-1)
+                drawn = [random[row] for row in going] if isinstance(random, Sequence) else random
+                chosen = _choose(logits[:, -1], temperature, drawn)[:, None] if not alone else logits.argmax(dim=-1)
                 found = _log_probs(logits[:, -1], chosen[:, 0]) if temperature else []
                 kept = _agreeing(draft, chosen[0].tolist()) if draft else 1
-                for row, tokens in enumerate(chosen[:, :kept].tolist()):
+                for place, (row, tokens) in enumerate(zip(going, chosen[:, :kept].tolist(), strict=True)):
                     for token in tokens:
                         if done[row]:
                             break
                         written[row].append(token)
-                        scored[row].extend(found[row : row + 1])
+                        scored[row].extend(found[place : place + 1])
                         said = self._text(prompts[row], written[row])[len(prompts[row].prefill) :]
                         complete[row] = token in self._ends or prompts[row].stop in said
                         done[row] = complete[row] or len(written[row]) >= prompts[row].max_tokens
@@ -152,13 +149,25 @@ class Generator:
                 prefix = shortened(prefix, len(draft) + 1 - kept)
                 room = min(_DRAFT_TOKENS, prompts[0].max_tokens - len(written[0]) - 1)
                 draft = continuation([*read[0], *written[0]], room) if alone else []
-                ids = torch.cat((chosen[:, kept - 1 : kept], chosen.new_tensor([draft] * len(prompts))), dim=1)
+                left = [place for place, row in enumerate(going) if not done[row]]
+                if 0 < 2 * len(left) <= len(going):  # to carry what has ended costs more than to take out the rest
+                    chosen, prefix, going = chosen[left], taken_rows(prefix, left), [going[place] for place in left]
+                ids = torch.cat((chosen[:, kept - 1 : kept], chosen.new_tensor([draft] * len(going))), dim=1)
                 positions = prefix.next_positions[:, None] + torch.arange(ids.shape[1], device=ids.device)
                 mask = torch.cat((prefix.mask, torch.ones_like(ids)), dim=1)
         return [
             Reply(self._text(p, w), tuple(w), c, len(r), sum(len(s) for s in p.slots), log_probs=tuple(f))
             for p, w, c, r, f in zip(prompts, written, complete, (read[row] for row in rows), scored, strict=True)
         ]
+
+    def _begun(self, prompts: Sequence[Prompt], read: Sequence[list[int]]) -> tuple[Prefix, Tensor, Tensor, Tensor]:
+        """Return what is open before the ``prompts``, and of what is still to ``read`` ids, mask and positions."""
+        prefix = self._open(prompts)
+        self._check_room(prompts, read, prefix)
+        head = self._head(prompts)
+        if head is not None:
+            prefix = expand_prefix(head, len(prompts))
+        return prefix, *left_padded([ids[0 if head is None else head.slots :] for ids in read], prefix)
 
     def _head(self, prompts: Sequence[Prompt]) -> Prefix | None:
         """Return what all ``prompts`` begin with, read once for all that this generator writes; ``None``: nothing.

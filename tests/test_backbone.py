@@ -398,3 +398,21 @@ def test_the_fingerprint_is_the_same_in_bf16_and_fp32(with_adapters: Backbone, t
 def test_the_default_model_is_taken_with_its_whole_context() -> None:
     model = default_backbone()
     assert (model.context_tokens, model.hidden_size, model.adapters) == (8192, 576, ())
+
+
+def test_the_head_reads_parts_of_a_sequence_as_tensors_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    # With the strides of the whole sequence a bf16 product on a CPU takes hundreds of times as long.
+    model = default_backbone()
+    hidden = torch.randn(3, 40, model.embeddings.weight.shape[1], dtype=model.dtype)
+    strides, head = list[tuple[int, ...]](), model.causal_lm.lm_head.forward
+
+    def seen(states: Tensor) -> Tensor:
+        strides.append(states.stride())
+        return head(states)
+
+    monkeypatch.setattr(model.causal_lm.lm_head, "forward", seen)
+    with torch.no_grad():
+        for rows, tokens in ((3, 1), (1, 1), (3, 5)):
+            found = model.logits(hidden[:rows, -tokens:])
+            assert torch.equal(found, head(hidden[:rows, -tokens:].contiguous()))
+    assert strides == [torch.empty(rows, tokens, hidden.shape[2]).stride() for rows, tokens in ((3, 1), (1, 1), (3, 5))]

@@ -150,7 +150,36 @@ def test_a_prompt_that_is_given_several_times_is_read_once(
     monkeypatch.setattr(Backbone, "hidden", counted)
     assert written(list(range(len(asked)))) == alone
     assert [rows for rows, tokens in shapes if tokens > 1] == [4]
-    assert {rows for rows, tokens in shapes if tokens == 1} == ({6} if temperature else {4})
+    assert max(rows for rows, tokens in shapes if tokens == 1) == (6 if temperature else 4)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_rows_that_have_ended_leave_the_batch(
+    tiny: Backbone, monkeypatch: pytest.MonkeyPatch, temperature: float
+) -> None:
+    lengths = (3, 9, 2, 16, 4, 5)
+    slots = [opened(tiny, 7 * n) if temperature else () for n in lengths]
+    asked = [
+        Prompt("Be brief.", f"Who kept lighthouse {n}?", "", NEVER, n, part)
+        for n, part in zip(lengths, slots, strict=True)
+    ]
+    generator = Generator(tiny)
+
+    def written(rows: list[int]) -> list[Reply]:
+        sources = [torch.Generator().manual_seed(row) for row in rows]
+        return generator.replies([asked[row] for row in rows], temperature=temperature, random=sources)
+
+    alone = [written([row])[0] for row in range(len(asked))]
+    rows, plain = list[int](), Backbone.hidden
+
+    def counted(self, inputs, *args, **kwargs):
+        rows.append(len(inputs))
+        return plain(self, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(Backbone, "hidden", counted)
+    assert written(list(range(len(asked)))) == alone
+    # The first pass writes a token; halves leave after 4 and after 9.
+    assert rows == [6] * 4 + [3] * 5 + [1] * 7
 
 
 # ---- drafts ----

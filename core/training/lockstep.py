@@ -102,9 +102,11 @@ def _serve(
             batches: dict[tuple[bool, float], list[int]] = {}
             for row, shown in sorted(asked.items()):
                 batches.setdefault((not shown.slots, temperature(shown)), []).append(row)
-            for (_, heat), rows in sorted(batches.items()):
-                drawn = [sources[row] for row in rows]
-                replies = generator.replies([asked[row] for row in rows], temperature=heat, random=drawn)
-                for row, reply in zip(rows, replies, strict=True):
-                    seats[row].give(reply)
-            asked = {}
+            # One at a time, with slots and greedy first: answers, which have no slots and end a conversation, wait
+            # until nothing else is asked, and are written in one batch.
+            (_, heat), rows = min(batches.items())
+            drawn = [sources[row] for row in rows]
+            replies = generator.replies([asked[row] for row in rows], temperature=heat, random=drawn)
+            for row, reply in zip(rows, replies, strict=True):
+                del asked[row]
+                seats[row].give(reply)

@@ -231,7 +231,10 @@ class Reinforce(Stage[Piece]):
 
     def _log_probs(self, piece: Piece) -> list[Tensor]:
         rows = [Row(sample.turn.prompt, sample.turn.written) for sample in piece.samples]
-        return target_log_probs(self.backbone, rows, self._slots(piece))
+        # Rollouts often write the same: it is read once, and its gradient is the sum of theirs.
+        once = list(dict.fromkeys(rows))
+        found = dict(zip(once, target_log_probs(self.backbone, once, self._slots(piece)), strict=True))
+        return [found[row] for row in rows]
 
     def _slots(self, piece: Piece) -> Slots | None:
         if piece.chunk is None:

@@ -94,6 +94,23 @@ def test_replies_are_sampled_at_what_their_prompts_say(tiny: Backbone) -> None:
     assert in_lockstep(Generator(tiny), talks[1:2], sampled, sources(2)) == found[1:2]
 
 
+def test_what_is_sampled_waits_for_what_is_greedy(tiny: Backbone) -> None:
+    def heat(prompt: Prompt) -> float:
+        return float(prompt.prefill == "<update>")
+
+    def conversation(turns: int) -> Callable[[Generator], list[Reply]]:
+        last = replace(FIRST, user=f"What came of it in {turns}?", prefill="<update>")
+        first = talk(turns, replace(FIRST, user=f"{FIRST.user} {turns}"))
+        return lambda generator: [*first(generator), generator.reply(last)]
+
+    talks = [conversation(turns) for turns in (1, 3, 2)]
+    generator = CountedGenerator(tiny)
+    found = in_lockstep(generator, talks, heat, sources(1, 2, 3))
+    assert generator.batches == [3, 2, 1, 3]
+    for row, one in enumerate(talks):
+        assert in_lockstep(Generator(tiny), [one], heat, sources(row + 1)) == [found[row]]
+
+
 def test_a_seat_keeps_what_was_said(tiny: Backbone) -> None:
     def conversation(seat: Seat) -> list[tuple[Prompt, Reply]]:
         pieces: list[str] = []

@@ -14,6 +14,7 @@ from core.embedder import Embedder
 from core.training.group import Group, Scorer, multi_level_reward
 from core.training.rl import Piece, Reinforce
 from core.training.rollouts import Trajectory
+from core.training.teacher_forcing import Row, target_log_probs
 from core.training.trainer import CHECKPOINT, METRICS, Trainer
 
 from .babbler import babbler, material, settings
@@ -157,6 +158,35 @@ def test_where_only_answers_are_sampled_only_answers_are_learned(embedder: Embed
     measured = one_step(reinforce, [piece])
     assert measured["ratio"] == pytest.approx(1.0, abs=1e-4)
     assert gradients(reinforce)
+
+
+def test_replies_that_are_alike_are_read_once_and_learned_each(
+    embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = list[int]()
+
+    def counted(backbone, rows, *args):
+        read.append(len(rows))
+        return target_log_probs(backbone, rows, *args)
+
+    def apart(self: Reinforce, piece: Piece) -> list[torch.Tensor]:
+        rows = [Row(sample.turn.prompt, sample.turn.written) for sample in piece.samples]
+        return target_log_probs(self.backbone, rows)
+
+    reinforce = stage(embedder, sampled="answers", forms=("raw",))
+    (piece,) = reinforce.work(0, 0, 1)
+    told = piece.samples[:3]
+    alike = replace(piece, samples=tuple(replace(told[row % 3], advantage=float(row - 3)) for row in range(8)))
+    monkeypatch.setattr("core.training.rl.target_log_probs", counted)
+    measured = one_step(reinforce, [alike])
+    assert read == [len({sample.turn.written for sample in told})]
+    assert read[0] > 1
+    found = gradients(reinforce)
+    reinforce.zero_grad()
+    monkeypatch.setattr(Reinforce, "_log_probs", apart)
+    assert one_step(reinforce, [alike]) == pytest.approx(measured, abs=1e-4)
+    for name, gradient in gradients(reinforce).items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-4, rtol=1e-3)
 
 
 def test_without_its_paragraphs_a_question_is_rightly_left_unanswered(embedder: Embedder) -> None:
