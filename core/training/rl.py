@@ -146,6 +146,7 @@ class Reinforce(Stage[Piece]):
         loss = torch.zeros((), device=self.backbone.device)
         if not piece.samples:
             # Processes exchange gradients after each has gone back through a loss, so an empty one must have some.
+            measured["ratio"] = piece.turn_share  # nothing was said with other odds than it was sampled with
             return loss + 0 * sum(p.sum() for p in self.parameters() if p.requires_grad), measured
         sums = dict.fromkeys(("ratio", "clipped", "kl", "reply_tokens"), 0.0)
         for sample, found in zip(piece.samples, self._log_probs(piece), strict=True):

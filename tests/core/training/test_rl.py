@@ -145,7 +145,7 @@ def test_rollouts_that_opened_nothing_have_a_loss_of_nothing(embedder: Embedder)
     reinforce = stage(embedder, nothing_opened)
     (piece,) = reinforce.work(0, 0, 1)
     measured = one_step(reinforce, [piece])
-    assert (measured["loss"], measured["outcome"], measured["turns"]) == (0.0, 0.0, 0.0)
+    assert (measured["loss"], measured["outcome"], measured["turns"], measured["ratio"]) == (0.0, 0.0, 0.0, 1.0)
     assert not gradients(reinforce)
 
 

@@ -1,0 +1,69 @@
+"""Between two reasoners: what is written, and what has no average."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from core.adapters import load_adapters, save_adapters
+from core.training.average import main
+
+from ...tiny_models import backbone, randomize_adapter
+
+WEIGHTS = "reasoner/adapter_model.safetensors"
+
+
+def made(folder: Path, seed: int, rank: int = 4, kind: str = "llama") -> Path:
+    model = backbone(kind)
+    model.add_adapter("reasoner", rank=rank, alpha=8)
+    randomize_adapter(model, "reasoner", seed)
+    save_adapters(model, ["reasoner"], folder, "in_place")
+    return folder
+
+
+def test_the_average_lies_between_and_is_loaded_as_adapters_are(tmp_path: Path) -> None:
+    start, trained = made(tmp_path / "start", 1), made(tmp_path / "trained", 2)
+    (trained / "evidence").mkdir()
+    (trained / "evidence" / "head.safetensors").write_bytes(b"what lies beside it")
+    assert main([str(start), str(trained), "--out", str(tmp_path / "out"), "--share", "0.25"]) == 0
+    one, other, found = (load_file(folder / WEIGHTS) for folder in (start, trained, tmp_path / "out"))
+    assert found.keys() == one.keys()
+    for name, tensor in found.items():
+        expected = (0.75 * one[name].float() + 0.25 * other[name].float()).to(tensor.dtype)
+        assert torch.equal(tensor, expected)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+    assert (tmp_path / "out" / "evidence" / "head.safetensors").read_bytes() == b"what lies beside it"
+    load_adapters(backbone(), tmp_path / "out", "in_place")
+
+
+@pytest.mark.parametrize(
+    ("other", "more", "said"),
+    [
+        ({"rank": 2}, (), "differ in shape"),
+        ({"kind": "qwen2"}, (), "they have no average"),
+        ({}, ("--share", "1.5"), "share=1.5: give a share of the trained weights from 0 to 1"),
+    ],
+)
+def test_what_has_no_average_is_refused_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], other: dict, more: tuple[str, ...], said: str
+) -> None:
+    start, trained = made(tmp_path / "start", 1), made(tmp_path / "trained", 2, **other)
+    assert main([str(start), str(trained), "--out", str(tmp_path / "out"), *more]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start, trained = made(tmp_path / "start", 1), made(tmp_path / "trained", 2)
+    before = (start / WEIGHTS).read_bytes()
+    assert main([str(start), str(trained), "--out", str(start)]) == 2
+    assert "is there already: give another --out" in capsys.readouterr().err
+    assert (start / WEIGHTS).read_bytes() == before
+
+
+def test_a_folder_without_a_reasoner_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start, trained = made(tmp_path / "start", 1), made(tmp_path / "trained", 2)
+    (start / WEIGHTS).unlink()
+    assert main([str(start), str(trained), "--out", str(tmp_path / "out")]) == 2
+    assert "cannot be read" in capsys.readouterr().err
