@@ -46,8 +46,11 @@ def average(start: Path, trained: Path, out: Path, share: float = 0.5) -> None:
         name: ((1 - share) * first[name].float() + share * tensor.float()).to(tensor.dtype)
         for name, tensor in second.items()
     }
-    shutil.copytree(trained, out)
-    save_file(mixed, out / _WEIGHTS, {"format": "pt"})
+    scratch = out.with_name(f"{out.name}.tmp")  # so that ``out`` is there whole or not at all
+    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.copytree(trained, scratch)
+    save_file(mixed, scratch / _WEIGHTS, {"format": "pt"})
+    scratch.rename(out)
 
 
 def _read(file: Path) -> dict:  # type: ignore[type-arg]
