@@ -4,7 +4,8 @@
 # each other; the model learns nothing of use, and its curves say nothing.
 #
 # Needs: this package with its [training] extra. The embedder (90 MB) is fetched once for RL and the gate.
-# Measured: 83 s of user and 7 s of system time with OMP_NUM_THREADS=1; the wall clock of an idle machine is not.
+# Measured before the two last stages were added: 83 s of user and 7 s of system time with OMP_NUM_THREADS=1. Answers
+# from notes take three minutes more: a tagger of two steps finds little to answer from, so that many are tried.
 set -euo pipefail
 out=${1:-runs/smoke}
 python=${PYTHON:-.venv/bin/python}
