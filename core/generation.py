@@ -231,9 +231,9 @@ def _each_once(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[int]]:
     """Return the ``prompts`` without those that are there already, and for each given its number among them."""
     # Slots are the same where they are one object: to compare what they hold would take longer than to read them.
     keys = [(p.system, p.user, p.prefill, p.stop, p.max_tokens, tuple(map(id, p.slots))) for p in prompts]
-    once = {keys[row]: prompts[row] for row in reversed(range(len(prompts)))}
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    return [once[key] for key in numbers], [numbers[key] for key in keys]
+    once = dict(zip(keys, prompts, strict=True))
+    numbers = {key: number for number, key in enumerate(once)}
+    return list(once.values()), [numbers[key] for key in keys]
 
 
 def _agreeing(draft: Sequence[int], chosen: Sequence[int]) -> int:
