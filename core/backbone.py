@@ -3,7 +3,6 @@
 import hashlib
 import os
 import threading
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from transformers import (
 
 from .errors import InputError, ModelError, WeightsError
 from .kv_cache import Prefix
+from .quiet_peft import quiet_peft
 from .weights import DEFAULT_MODEL, quiet_loading, resolve
 
 Role = Literal["compressor", "gate", "reasoner"]
@@ -333,9 +333,7 @@ class Backbone:
 
     def _inject(self, role: Role, config: LoraConfig) -> None:
         if self._peft is None:
-            with warnings.catch_warnings():
-                # peft asks for a name that transformers is giving up; nothing that a user could do.
-                warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+            with quiet_peft():
                 self._peft = PeftModel(self.causal_lm, config, adapter_name=role)
         else:
             self._peft.add_adapter(role, config)

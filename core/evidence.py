@@ -27,6 +27,7 @@ from .chunking import Span, sentences
 from .errors import WeightsError
 from .headings import behind_heading
 from .query_encoder import WEIGHTS, save_lora
+from .quiet_peft import quiet_peft
 
 EVIDENCE = "evidence"
 """The folder of the tagger, beside those of the reasoner and the others."""
@@ -193,7 +194,8 @@ def new_tagger(model: SentenceTransformer, rank: int, start: Path | None = None)
     if start is not None:
         return _loaded(transformer, start, trainable=True)
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
-    return Tagger(get_peft_model(transformer, config), transformer.config.hidden_size)
+    with quiet_peft():
+        return Tagger(get_peft_model(transformer, config), transformer.config.hidden_size)
 
 
 def load_tagger(model: SentenceTransformer, folder: Path) -> Tagger:
@@ -220,7 +222,8 @@ def _loaded(transformer: PreTrainedModel, folder: Path, *, trainable: bool = Fal
             raise WeightsError(f"no tagger at {folder}: it needs adapter_config.json, {WEIGHTS} and {HEAD}")
     width = int(transformer.config.hidden_size)
     try:
-        tagger = Tagger(PeftModel.from_pretrained(transformer, str(folder), is_trainable=trainable), width)
+        with quiet_peft():
+            tagger = Tagger(PeftModel.from_pretrained(transformer, str(folder), is_trainable=trainable), width)
         tagger.head.load_state_dict(load_file(folder / HEAD))
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"the tagger in {folder} is of another model, or damaged: {error}") from error

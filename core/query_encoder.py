@@ -17,6 +17,7 @@ from sentence_transformers import SentenceTransformer
 
 from .adapters import find_for_embedder
 from .errors import WeightsError
+from .quiet_peft import quiet_peft
 from .similarity import Odds
 
 QUERIES = "queries"
@@ -103,7 +104,8 @@ def trainable(model: SentenceTransformer, rank: int, start: Path | None = None) 
     if start is not None:
         return Trainable(encoder, _adapted(encoder, start, trainable=True))
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
-    return Trainable(encoder, get_peft_model(encoder[0].auto_model, config))
+    with quiet_peft():
+        return Trainable(encoder, get_peft_model(encoder[0].auto_model, config))
 
 
 def save_queries(trained: Trainable, embedder: str, odds: Odds, folder: Path) -> None:
@@ -129,6 +131,7 @@ def _adapted(encoder: SentenceTransformer, folder: Path, *, trainable: bool = Fa
     if not (folder / WEIGHTS).is_file():
         raise WeightsError(f"no adapter at {folder}: it needs adapter_config.json and {WEIGHTS}")
     try:
-        return PeftModel.from_pretrained(encoder[0].auto_model, str(folder), is_trainable=trainable)
+        with quiet_peft():
+            return PeftModel.from_pretrained(encoder[0].auto_model, str(folder), is_trainable=trainable)
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(f"the query's adapter in {folder} is of another model: {error}") from error

@@ -100,3 +100,17 @@ class TrainingSettings(CheckedSettings):
         if self.reconstruction + self.continuation > 1:
             raise ValueError(f"reconstruction={self.reconstruction} and continuation={self.continuation} exceed 1")
         return self
+
+    @model_validator(mode="after")
+    def _all_is_learned_from(self) -> Self:
+        if self.reader_fixed and (self.noted or "raw" in self.forms):
+            raise ValueError(
+                f"joint=False trains the compressor alone, which learns nothing from forms={','.join(self.forms)} with "
+                f"noted={self.noted}, where no slots are read: set forms to compressed and noted to 0"
+            )
+        return self
+
+    @property
+    def reader_fixed(self) -> bool:
+        """Whether the compressor is trained alone."""
+        return self.stage == "compressor" and not self.joint

@@ -63,7 +63,9 @@ class Supervised(Stage[Piece]):
         self.__dict__["backbone"] = backbone
         self.backbone: Backbone
         self.settings = settings
-        self._lessons = Lessons(material.train, settings.forms, settings.seed, answers=not settings.noted)
+        # Answers are written with no slots open, so a compressor alone learns nothing from them.
+        answers = not settings.noted and not settings.reader_fixed
+        self._lessons = Lessons(material.train, settings.forms, settings.seed, answers=answers)
         self._held_out = {form: Lessons(material.held_out, (form,), 0) for form in dict.fromkeys(settings.forms)}
         pooled = settings.stage == "compressor" and settings.reconstruction + settings.continuation > 0
         self._pool = PoolLessons(material.pool, settings.seed) if pooled else None

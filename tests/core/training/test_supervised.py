@@ -93,6 +93,24 @@ def test_without_joint_training_the_reasoner_stays_as_it_is(tmp_path: Path) -> N
     assert {name.split(".lora_")[1].split(".")[1] for name in made.parameters if "lora" in name} == {"compressor"}
 
 
+def test_a_compressor_alone_learns_from_every_lesson_through_slots() -> None:
+    stage = supervised(settings(joint=False, batch=1))
+    for step in range(len(stage._lessons)):
+        (piece,) = stage.work(step, 0, 1)
+        assert piece.lesson.chunk is not None
+    loss, _ = stage(piece)
+    loss.backward()
+    assert any(p.grad is not None and p.grad.any() for p in stage.parameters())
+
+
+@pytest.mark.parametrize("changes", [{"forms": ("raw", "compressed")}, {"noted": 0.5}])
+def test_a_compressor_alone_is_given_nothing_that_it_cannot_learn_from(changes: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="joint=False trains the compressor alone"):
+        settings(joint=False, **changes)
+    settings(joint=True, **changes)
+    settings(joint=False, stage="reasoner", **changes)
+
+
 def test_what_is_held_out_is_measured_for_each_form_and_objective() -> None:
     stage = supervised(settings(forms=("raw", "compressed"), reconstruction=0.2))
     with torch.no_grad():
