@@ -379,8 +379,8 @@ class Backbone:
             self._peft.delete_adapter(role)
         self._merged[role] = _Merged(weights, base, print_)
 
-    def fingerprint(self, role: Role) -> str:
-        """Return 16 hex digits of what the base and the adapter of ``role`` compute with."""
+    def fingerprint(self, role: Role | None) -> str:
+        """Return 16 hex digits of what the base and the adapter of ``role`` compute with; ``None``: the base alone."""
         if role in self._merged:
             return self._merged[role].fingerprint
         weights = {n: p for n, p in self.causal_lm.named_parameters() if f".{role}." in n}

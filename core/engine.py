@@ -36,6 +36,8 @@ from .working_memory import WorkingMemory
 _log = logging.getLogger(__name__)
 _told: set[str] = set()
 
+DECLINE_BIAS = 3.0
+"""Nats; of 2.5, 3 and 4 the largest that cost no data set over 0.02 of F1 on 122 dev questions of a throw-away run."""
 OWN_MODEL = RecallSettings(raw_passages=None, memory_tokens=1024, update_tokens=512, answer_tokens=1024)
 """How an application's own model reads unless told otherwise: whole chunks, with room to write."""
 
@@ -98,7 +100,8 @@ class Engine:
         self.bank = MemoryBank(
             Fingerprint(
                 model=backbone.name,
-                weights=self.compressor.fingerprint(),
+                # Without slots a bank outlives every compressor.
+                weights=self.compressor.fingerprint() if compression.encode else backbone.fingerprint(None),
                 adapters=adapters,
                 embedder=embedder.name,
                 **compression.model_dump(),
@@ -249,6 +252,8 @@ class Engine:
             raise InputError("form='compressed' reads slots of the bank's model: leave it out with a model of your own")
         if writer is not None:  # a model of the application's own is believed
             settings = replaced(settings, likely_notes=False, second_look=False)
+        elif settings.decline_bias is None and "reasoner" in self.backbone.adapters:
+            settings = replaced(settings, decline_bias=DECLINE_BIAS)
         form = "raw" if writer is not None else self.form(settings)
         reasoner = Reasoner(writer or Generator(self.backbone), self.bank, self.embedder, settings, form, instructions)
         keep = among if wanted is None else (lambda chunk_id, _: chunk_id in wanted)

@@ -29,6 +29,9 @@ class Prompt:
     max_tokens: int
     slots: tuple[Slots, ...] = ()
     """Chunks to open before the text, in reading order."""
+    favoured: tuple[str, float] | None = None
+    """Words that the reply rather begins with, and by how many nats their first token is raised. Samples are drawn
+    without: what is learned from them is the model's own."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,7 @@ class Generator:
                 if len(hidden) < len(going):
                     hidden, prefix = hidden[rows], taken_rows(prefix, rows)
                 logits = backbone.logits(hidden[:, -1 - len(draft) :]).float()
+                self._favour(prompts if temperature == 0 and not written[0] else (), logits)
                 drawn = [random[row] for row in going] if isinstance(random, Sequence) else random
                 chosen = _choose(logits[:, -1], temperature, drawn)[:, None] if not alone else logits.argmax(dim=-1)
                 found = _log_probs(logits[:, -1], chosen[:, 0]) if temperature else []
@@ -184,6 +188,13 @@ class Generator:
             _, self._heads[system] = backbone.hidden(*left_padded([head], nothing), nothing)
         return self._heads.get(system)
 
+    def _favour(self, prompts: Sequence[Prompt], logits: Tensor) -> None:
+        """Raise in ``logits`` [prompts, tokens, vocabulary] what each reply rather begins with."""
+        for place, prompt in enumerate(prompts):
+            if prompt.favoured is not None:
+                text, nats = prompt.favoured
+                logits[place, -1, self.backbone.encode(text)[0]] += nats
+
     def _open(self, prompts: Sequence[Prompt]) -> Prefix:
         backbone = self.backbone
         opened = [bool(p.slots) for p in prompts]
@@ -230,7 +241,7 @@ def continuation(tokens: Sequence[int], count: int) -> list[int]:
 def _each_once(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[int]]:
     """Return the ``prompts`` without those that are there already, and for each given its number among them."""
     # Slots are the same where they are one object: to compare what they hold would take longer than to read them.
-    keys = [(p.system, p.user, p.prefill, p.stop, p.max_tokens, tuple(map(id, p.slots))) for p in prompts]
+    keys = [(p.system, p.user, p.prefill, p.stop, p.max_tokens, p.favoured, tuple(map(id, p.slots))) for p in prompts]
     once = dict(zip(keys, prompts, strict=True))
     numbers = {key: number for number, key in enumerate(once)}
     return list(once.values()), [numbers[key] for key in keys]

@@ -124,7 +124,7 @@ class MemoryBank:
             self._db.close()
             raise BankMismatchError(
                 f"bank {path} was made by model {self.fingerprint.model!r} with {'; '.join(differences)}. Use what it "
-                "was made with, or ingest into another directory"
+                f"was made with, or make another of it with 'compressed-memory reencode --bank {path} --out NEW'"
             )
 
     def _check_place(self, path: Path, *, may_create: bool) -> None:

@@ -12,6 +12,7 @@ from .passage_index import StoredChunk
 from .prompts import (
     ANSWER_OPENING,
     ANSWER_STOP,
+    UNKNOWN,
     UPDATE_OPENING,
     UPDATE_STOP,
     AnswerStream,
@@ -156,6 +157,7 @@ class Reasoner:
             ANSWER_OPENING,
             ANSWER_STOP,
             self._settings.answer_tokens,
+            favoured=(UNKNOWN, self._settings.decline_bias) if self._settings.decline_bias else None,
         )
         reply = self._writer.reply(prompt, AnswerStream(on_text) if on_text else None)
         usage.count(reply)

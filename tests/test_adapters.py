@@ -180,6 +180,18 @@ def test_a_bank_remembers_the_adapters_and_refuses_others(base: str, tmp_path: P
         Engine.open(tmp_path / "bank", adapters="none")
 
 
+def test_a_bank_of_text_is_read_with_any_compressor(base: str, tmp_path: Path) -> None:
+    text_only = CompressionSettings(encode=False)
+    folder = str(trained(backbone(), ("compressor",), tmp_path / "adapters"))
+    with Engine.open(tmp_path / "bank", model=base, adapters="none", compression=text_only) as engine:
+        engine.add([Document("a", TEXT)])
+        made = engine.bank.digest()
+    with Engine.open(tmp_path / "bank", adapters=folder) as again:
+        assert again.backbone.adapters == ("compressor",)
+        assert again.bank.digest() == made
+        assert again.ask("What is it?").steps is not None
+
+
 def test_the_slots_of_an_engine_are_those_of_its_adapter(base: str, tmp_path: Path) -> None:
     folder = trained(backbone(), ("compressor",), tmp_path / "adapters")
     with Engine.open(model=base, adapters=str(folder)) as engine:

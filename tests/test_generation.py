@@ -398,6 +398,38 @@ def test_a_low_temperature_samples_what_is_likeliest(tiny: Backbone) -> None:
     assert cold == generator.replies(asked)
 
 
+def test_a_favoured_beginning_is_written_from_its_nats_on_and_by_greedy_replies_alone(tiny: Backbone) -> None:
+    generator, asked = Generator(tiny), replace(ask(tokens=6), user="Write one.")
+    (wanted,) = (text_ids("none")[:1],)
+    with torch.no_grad():
+        ids = tiny.encode_chat(asked.system, asked.user, asked.prefill)
+        logits = causal_lm()(torch.tensor([ids]), use_cache=False).logits[0, -1]
+    short = float(logits.max() - logits[wanted[0]])
+    below, above = (replace(asked, favoured=("none", short + nats)) for nats in (-0.01, 0.01))
+    plain = generator.reply(asked)
+    assert short > 0.1
+    assert generator.reply(below) == plain
+    favoured = generator.reply(above)
+    assert favoured.token_ids[0] == wanted[0]
+    assert favoured.token_ids[1:] == greedy_after(ids + wanted, 5)  # and then what is likeliest
+
+    assert generator.replies([asked, above, below, above]) == [plain, favoured, plain, favoured]
+
+    def sampled(prompt: Prompt) -> list[Reply]:
+        return generator.replies([prompt] * 8, temperature=1.0, random=torch.Generator().manual_seed(0))
+
+    assert sampled(replace(asked, favoured=("none", 99.0))) == sampled(asked)
+
+
+def greedy_after(ids: list[int], count: int) -> tuple[int, ...]:
+    written = list[int]()
+    for _ in range(count):
+        with torch.no_grad():
+            logits = causal_lm()(torch.tensor([[*ids, *written]]), use_cache=False).logits[0, -1]
+        written.append(int(logits.argmax()))
+    return tuple(written)
+
+
 def test_samples_come_as_often_as_their_odds_say(tiny: Backbone) -> None:
     one = replace(ask(tokens=1), user="Write one.")
     ids = tiny.encode_chat(one.system, one.user, one.prefill)

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from core.backbone import Backbone
 from core.chunking import Span, sentences
 from core.embedder import Embedder
-from core.engine import Engine
+from core.engine import DECLINE_BIAS, Engine
 from core.errors import InputError, UnknownNamespaceError
 from core.evidence import find_tagger
 from core.gate import SimilarityGate
 from core.generation import Generator, Prompt, Reply
 from core.ingest import Document
-from core.prompts import NOTHING_FOUND
+from core.prompts import NOTHING_FOUND, UNKNOWN
 from core.reasoner import POSSIBLE, SURE, UNTOLD, Reasoner
 from core.recall import CITED, Answer, Began, Ended, Event, Opened, Recall, Step, Written, best_sources
 from core.second_look import SENTENCES, best_evidence
@@ -589,6 +589,45 @@ def test_where_the_notes_do_not_say_it_nothing_is_answered_and_nothing_cited(
     answer = Recall(reference_engine.bank, gate, reasoner, EVERYTHING).ask(STATEMENT, "default")
     assert answer.memory.notes
     assert (answer.text, answer.sources) == (NOTHING_FOUND, ())
+
+
+def test_the_bias_decides_when_nothing_is_answered() -> None:
+    with Engine.open(compression=CompressionSettings(encode=False)) as engine:
+        engine.add([Document("keeper", "Ruth Calder was born in the fishing village of Crail. She kept bees.")])
+
+        def asked(bias: float | None) -> tuple[str, int]:
+            answer = engine.ask("Where was Ruth Calder born?", settings=RecallSettings(decline_bias=bias))
+            assert answer.memory.notes
+            return answer.text, len(answer.sources)
+
+        assert asked(99) == (NOTHING_FOUND, 0)
+        assert asked(0) == asked(None)
+        assert "Crail" in asked(None)[0]
+
+
+def test_only_a_trained_reasoner_is_made_to_decline(reference_engine: Engine, default_backbone: Backbone) -> None:
+    biases = list[tuple[str, float] | None]()
+
+    class Watched(Generator):
+        def reply(self, prompt: Prompt, on_text: Callable[[str], None] | None = None) -> Reply:
+            if prompt.prefill == "<answer>":
+                biases.append(prompt.favoured)
+            return super().reply(prompt, on_text)
+
+    with Engine.open(compression=CompressionSettings(encode=False)) as trained, pytest.MonkeyPatch.context() as patch:
+        trained.add([Document("keeper", "Ruth Calder was born in the fishing village of Crail. She kept bees.")])
+        patch.setattr("core.engine.Generator", Watched)
+        trained.ask("Where was Ruth Calder born?")
+        reference_engine.ask(STATEMENT, settings=QUICK)
+        reference_engine.ask(STATEMENT, settings=replaced(QUICK, decline_bias=0.5))
+    assert not default_backbone.adapters
+    assert biases == [(UNKNOWN, DECLINE_BIAS), None, (UNKNOWN, 0.5)]
+
+
+@pytest.mark.parametrize("bias", [-1, float("inf"), float("nan"), "much"])
+def test_a_bias_that_is_none_is_refused(bias: object) -> None:
+    with pytest.raises(InputError, match="decline_bias"):
+        RecallSettings(decline_bias=bias)
 
 
 def test_a_model_of_ones_own_is_believed(reference_engine: Engine, judging: Embedder) -> None:

@@ -23,7 +23,7 @@ from .needles import needle_questions
 from .question_files import READERS, chosen, identity, pool_paragraphs, task_name
 from .records import Record, Records, RunSettings
 from .results import write_results
-from .systems.naming import system_named
+from .systems.naming import one_placement, system_named
 from .systems.passage_reader import reading_prompt
 
 
@@ -66,7 +66,7 @@ def run(request: Request, deadline: float | None = None) -> int:
     if request.gap is not None and request.absent:
         raise InputError("--gap places the evidence and --absent leaves it out: give one of them")
     tasks = _tasks(request)
-    backbone, trained = _backbone(request.model or DEFAULT_MODEL, request.adapters)
+    backbone, trained = _backbone(request.model or DEFAULT_MODEL, request.adapters, one_placement(request.systems))
     name = request.embedder or DEFAULT_EMBEDDER
     embedder = Embedder(name, queries=find_queries(request.adapters, name), tagger=find_tagger(request.adapters, name))
     systems = {name: system_named(name, backbone, embedder, request.adapters, trained) for name in request.systems}
@@ -89,12 +89,16 @@ def run(request: Request, deadline: float | None = None) -> int:
     return code
 
 
-def _backbone(model: str, adapters: str) -> tuple[Backbone, Placement]:
-    """Return the model that all systems share, with what a compressor's adapter on it is for."""
+def _backbone(model: str, adapters: str, placement: Placement | None) -> tuple[Backbone, Placement]:
+    """Return the model that all systems share, with what a compressor's adapter on it is for.
+
+    Args:
+        placement: that all slots have; a compressor's adapter for another is left out. ``None``: as the adapters say.
+    """
     folder = find_adapters(adapters, model)
     backbone, trained = Backbone.load(model), CompressionSettings().placement
     if folder is not None:
-        trained = read_card(folder).placement
+        trained = placement or read_card(folder).placement
         load_adapters(backbone, folder, trained)
     return backbone, trained
 

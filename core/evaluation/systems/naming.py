@@ -1,5 +1,6 @@
 """What a system is called on the command line: ``raw``, ``rag:passages=4``, ``compressed:ratio=8,gate=off``."""
 
+from collections.abc import Sequence
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -42,6 +43,7 @@ class OurOptions(_Options):
     raw_passages: int | Literal["all"] | None = None
     likely_notes: bool | None = None
     second_look: bool | None = None
+    decline_bias: float | None = None
     update_tokens: int | None = None
     answer_tokens: int | None = None
 
@@ -82,17 +84,15 @@ def system_named(
     Raises:
         InputError: there is no such system, option or value.
     """
-    kind, _, given = name.partition(":")
-    options = dict(_pair(name, part) for part in given.split(",") if part)
+    kind, options = _parsed(name)
     match kind:
         case "compressed" | "raw":
             ours = _checked(OurOptions, name, options)
             compression = _compression(ours)
-            encodes = kind == "compressed" or ours.gate == "slots"
-            if encodes and compression.placement != trained and "compressor" in backbone.adapters:
+            if _encodes(kind, ours) and compression.placement != trained and "compressor" in backbone.adapters:
                 raise InputError(
                     f"system {name!r}: the compressor's adapter is for {trained}: add placement={trained} to the name, "
-                    "or --adapters none"
+                    "name one placement for all systems of the run, or --adapters none"
                 )
             return CompressedMemory(backbone, embedder, kind, compression, _recall(ours), adapters)
         case "rag" | "bm25":
@@ -106,6 +106,29 @@ def system_named(
         case "rememr1":
             return ReMemR1(backbone, role=_role(_checked(AgentOptions, name, options).trained))
     raise InputError(f"there is no system {kind!r}: choose among {', '.join(NAMES)}")
+
+
+def one_placement(names: Sequence[str]) -> Placement | None:
+    """Return the placement that each of ``names`` that keeps slots names itself, the same; ``None``: there is none.
+
+    Raises:
+        InputError: a name has an option that there is not.
+    """
+    asked = set[Placement | None]()
+    for name in names:
+        kind, options = _parsed(name)
+        if kind in ("compressed", "raw") and _encodes(kind, ours := _checked(OurOptions, name, options)):
+            asked.add(ours.placement)
+    return asked.pop() if len(asked) == 1 else None
+
+
+def _encodes(kind: str, options: OurOptions) -> bool:
+    return kind == "compressed" or options.gate == "slots"
+
+
+def _parsed(name: str) -> tuple[str, dict[str, str]]:
+    kind, _, given = name.partition(":")
+    return kind, dict(_pair(name, part) for part in given.split(",") if part)
 
 
 def _role(trained: bool) -> Role | None:

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from core.adapters import save_adapters
+from core.compressor import Compressor
 from core.evaluation.__main__ import FORMATS, main
 from core.evaluation.question_files import READERS
+from core.settings import CompressionSettings
 
 from ..training.small_runs import backbone, model_folder
 from .made import POOL, QUESTIONS
@@ -69,9 +71,17 @@ def test_a_compressors_adapter_is_used_for_its_own_placement(files, tmp_path: Pa
     model = backbone()
     model.add_adapter("compressor", rank=2, alpha=4)
     save_adapters(model, ["compressor"], tmp_path / "adapters", "inserted_copy")
+    Compressor(model, CompressionSettings(placement="inserted_copy")).save_weights(tmp_path / "adapters")
     chosen = ("--model", model_folder(), "--adapters", tmp_path / "adapters", "--documents", 6, "--questions", 1)
     assert main(command(files, tmp_path / "out", *chosen, "--systems", "compressed")) == 2
     assert "adapter is for inserted_copy: add placement=inserted_copy to the name" in capsys.readouterr().err
+    both = ("compressed:placement=in_place", "compressed:placement=inserted_copy")
+    assert main(command(files, tmp_path / "out", *chosen, "--systems", *both)) == 2
+    assert "name one placement for all systems of the run" in capsys.readouterr().err
+    for name in both:  # that of the adapter with it, the other without
+        assert main(command(files, tmp_path / name[-4:], *chosen, "--systems", name)) == 0
+    weights = {json.loads((tmp_path / name[-4:] / "run.json").read_text())["weights"] for name in both}
+    assert len(weights) == 2
     assert main(command(files, tmp_path / "out", *chosen, "--systems", "raw")) == 0
 
 

@@ -8,7 +8,7 @@ from core.errors import InputError
 from core.evaluation.haystack import Pool, own_haystack
 from core.evaluation.systems.bm25 import WordIndex, WordRetrieval
 from core.evaluation.systems.full import FullContext, WholeText
-from core.evaluation.systems.naming import NAMES, system_named
+from core.evaluation.systems.naming import NAMES, one_placement, system_named
 from core.evaluation.systems.ours import Bank, CompressedMemory, without_gate
 from core.evaluation.systems.passage_reader import reading_prompt
 from core.evaluation.systems.rag import EmbeddingRetrieval
@@ -149,11 +149,26 @@ def test_adapters_of_one_placement_are_not_used_for_another(default_embedder: Em
     ):
         system_named(name, trained, default_embedder, trained=placement)
     with pytest.raises(
-        InputError, match="adapter is for in_place: add placement=in_place to the name, or --adapters none"
+        InputError, match=r"adapter is for in_place: add placement=in_place to the name, name one .*or --adapters none"
     ):
         system_named("compressed:placement=inserted", trained, default_embedder)
     with pytest.raises(InputError, match="add placement=selected to the name"):
         system_named("compressed", trained, default_embedder, trained="selected")
+
+
+@pytest.mark.parametrize(
+    ("names", "placement"),
+    [
+        (("compressed:placement=selected", "raw", "rag"), "selected"),
+        (("compressed:placement=selected", "compressed:placement=selected,ratio=8"), "selected"),
+        (("compressed:placement=selected", "compressed"), None),
+        (("compressed:placement=selected", "raw:gate=slots"), None),
+        (("compressed", "raw:placement=inserted"), None),
+        (("raw", "memagent"), None),
+    ],
+)
+def test_one_placement_is_what_all_that_keep_slots_name(names: tuple[str, ...], placement: str | None) -> None:
+    assert one_placement(names) == placement
 
 
 @pytest.mark.parametrize(
