@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.adapters import CARD, find_adapters, holds_adapter, load_adapters, save_adapters
+from core.adapters import CARD, find_adapters, load_adapters, save_adapters
 from core.backbone import Backbone, Role
 from core.compressor import Compressor
 from core.engine import Engine
@@ -67,15 +67,27 @@ def test_a_selector_alone_is_no_adapter_of_the_compressor(base: str, tmp_path: P
         assert engine.form(RecallSettings()) == "raw"
 
 
-def test_the_selector_that_ships_is_of_the_default_model_and_makes_no_adapter(default_backbone: Backbone) -> None:
+def test_the_selector_that_ships_is_of_the_default_model_and_needs_no_adapter(default_backbone: Backbone) -> None:
     folder = find_adapters("default", DEFAULT_MODEL)
     assert folder is not None
-    assert not holds_adapter(folder / "compressor")
     made = Compressor(default_backbone, CompressionSettings(placement="selected"))
     made.load_weights(folder)
     made.check()
     (slots,) = made.compress([default_backbone.encode(TEXT)])
     assert len({tuple(layer) for layer in slots.positions.tolist()}) > 20  # of 30 layers
+
+
+def test_the_default_install_answers_through_trained_slots() -> None:
+    with Engine.open() as engine:
+        assert engine.backbone.adapters == ("compressor", "reasoner")
+        assert engine.form(RecallSettings()) == "compressed"
+        engine.add([Document("keeper", "Ruth Calder was born in the fishing village of Crail. She kept bees.")])
+        answer = engine.ask("Where was Ruth Calder born?")
+    assert "Crail" in answer.text
+    assert [note.quote for note in answer.sources] == ["Ruth Calder was born in the fishing village of Crail."]
+    assert answer.usage.slots_read > 0
+    with Engine.open(compression=CompressionSettings(placement="selected")) as other:
+        assert other.backbone.adapters == ("reasoner",)  # the compressor's is for slots in place
 
 
 def test_a_damaged_adapter_is_no_missing_one(tmp_path: Path) -> None:
