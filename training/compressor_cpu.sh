@@ -7,6 +7,11 @@
 #
 # 100 steps of four lessons through slots: 60 in 100 are turns of the recall loop, 15 read pool text again, 25 go on after
 # it as the base does after the text itself.
+#
+# START is a folder of adapters to read with. From one that has a compressor's adapter, as the default has now, it goes on
+# with that; to begin anew, copy the folder without compressor/adapter_*. DATA was ../shared/data with questions on
+# docstrings beside it: training/smollm2_h100.sh data DIR makes such a folder. What it came to is in docs/benchmarks.md,
+# "A trained compressor".
 set -euo pipefail
 data=${DATA:-../shared/data}
 start=${START:-core/pretrained/SmolLM2-135M-Instruct}
