@@ -70,12 +70,15 @@ class Supervised(Stage[Piece]):
         pooled = settings.stage == "compressor" and settings.reconstruction + settings.continuation > 0
         self._pool = PoolLessons(material.pool, settings.seed) if pooled else None
         self._held_out_pool = PoolLessons(material.pool, 0, held_out=True) if pooled else None
-        self._noted = self._held_out_noted = None
+        self._noted: NotedLessons | None = None
+        self._held_out_noted: Sequence[Lesson] = ()
         if settings.noted > 0:
             if embedder is None:
                 raise InputError(f"noted={settings.noted} needs an embedder with a tagger that makes the notes")
             self._noted = NotedLessons(material.train, embedder, settings.seed)
-            self._held_out_noted = NotedLessons(material.held_out, embedder, 0)
+            held_out = NotedLessons(material.held_out, embedder, 0)
+            # Kept for all measurements, since the tagger reads to make them.
+            self._held_out_noted = [held_out.at(i) for i in range(_HELD_OUT_LESSONS)]
         self.compressor = Compressor(backbone, CompressionSettings(ratio=4, placement=settings.placement))
 
     def work(self, step: int, process: int, processes: int) -> Sequence[Piece]:
@@ -112,8 +115,8 @@ class Supervised(Stage[Piece]):
         if (pool := self._held_out_pool) is not None:
             for objective in OBJECTIVES:
                 shown[objective] = [pool.at(i, objective) for i in range(min(_HELD_OUT_LESSONS, len(pool)))]
-        if (noted := self._held_out_noted) is not None:
-            shown["noted"] = [noted.at(i) for i in range(_HELD_OUT_LESSONS)]
+        if self._held_out_noted:
+            shown["noted"] = list(self._held_out_noted)
         return {f"loss_{name}": self._mean_loss(lessons) for name, lessons in shown.items()}
 
     def save(self, folder: Path) -> None:
