@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 _told: set[str] = set()
 
 DECLINE_BIAS = 3.0
-"""Nats; of 2.5, 3 and 4 the largest that cost no data set over 0.02 of F1 on 122 dev questions of a throw-away run."""
+"""Nats; what it brings and costs: docs/benchmarks.md, "When no document says it"."""
 OWN_MODEL = RecallSettings(raw_passages=None, memory_tokens=1024, update_tokens=512, answer_tokens=1024)
 """How an application's own model reads unless told otherwise: whole chunks, with room to write."""
 

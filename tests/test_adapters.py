@@ -201,7 +201,7 @@ def test_a_bank_of_text_is_read_with_any_compressor(base: str, tmp_path: Path) -
     with Engine.open(tmp_path / "bank", adapters=folder) as again:
         assert again.backbone.adapters == ("compressor",)
         assert again.bank.digest() == made
-        assert again.ask("What is it?").steps is not None
+        assert again.form(RecallSettings()) == "raw"
 
 
 def test_the_slots_of_an_engine_are_those_of_its_adapter(base: str, tmp_path: Path) -> None:

@@ -400,18 +400,18 @@ def test_a_low_temperature_samples_what_is_likeliest(tiny: Backbone) -> None:
 
 def test_a_favoured_beginning_is_written_from_its_nats_on_and_by_greedy_replies_alone(tiny: Backbone) -> None:
     generator, asked = Generator(tiny), replace(ask(tokens=6), user="Write one.")
-    (wanted,) = (text_ids("none")[:1],)
+    wanted = text_ids("none")[0]
     with torch.no_grad():
         ids = tiny.encode_chat(asked.system, asked.user, asked.prefill)
         logits = causal_lm()(torch.tensor([ids]), use_cache=False).logits[0, -1]
-    short = float(logits.max() - logits[wanted[0]])
+    short = float(logits.max() - logits[wanted])
     below, above = (replace(asked, favoured=("none", short + nats)) for nats in (-0.01, 0.01))
     plain = generator.reply(asked)
     assert short > 0.1
     assert generator.reply(below) == plain
     favoured = generator.reply(above)
-    assert favoured.token_ids[0] == wanted[0]
-    assert favoured.token_ids[1:] == greedy_after(ids + wanted, 5)  # and then what is likeliest
+    assert favoured.token_ids[0] == wanted
+    assert favoured.token_ids[1:] == greedy_after([*ids, wanted], 5)  # and then what is likeliest
 
     assert generator.replies([asked, above, below, above]) == [plain, favoured, plain, favoured]
 

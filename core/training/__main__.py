@@ -14,12 +14,13 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..adapters import DEFAULT_ADAPTERS, NO_ADAPTERS, find_adapters, load_adapters
+from ..adapters import DEFAULT_ADAPTERS, NO_ADAPTERS, find_adapters, holds_adapter, load_adapters, read_card
 from ..backbone import ROLES, Backbone, Role
 from ..embedder import Embedder
 from ..errors import CompressedMemoryError, InputError
 from ..evidence import find_tagger
 from ..query_encoder import find_queries
+from ..selector import SELECTOR
 from ..settings import Form, Placement, Ratio
 from ..weights import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from .attention import attend_for_training
@@ -173,11 +174,16 @@ def _run(
 
 
 def _carry_over(start: Path, made: Path) -> None:
-    """Copy what lies beside the base's adapters, such as a gate's head or a tagger, unless it was made anew."""
+    """Copy what lies beside the base's adapters, such as a gate's head or a tagger, unless it was made anew.
+
+    A compressor for another placement than the new card names stays behind; a selector is for one alone.
+    """
+    left = holds_adapter(start / "compressor") and read_card(start).placement != read_card(made).placement
     # Only of the folders: a card above them speaks of the adapters that it came with.
     for file in sorted(start.glob("*/**/*")):
-        target = made / file.relative_to(start)
-        if file.is_file() and not target.exists():
+        name = file.relative_to(start)
+        target, stays = made / name, left and name.parts[0] == "compressor" and name != SELECTOR
+        if file.is_file() and not stays and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
 

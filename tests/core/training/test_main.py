@@ -9,9 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from core.adapters import holds_adapter, save_adapters
+from core.selector import SELECTOR, new_selector, save_selector
+from core.settings import Placement
 from core.training import __main__ as command_line
 from core.training.sample_data import write_sample
 from core.training.sample_model import write_sample_model
+
+from .small_runs import backbone
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +39,22 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     with pytest.raises(SystemExit) as ended:
         command_line.main()
     return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize("placement", ["in_place", "selected"])
+def test_a_compressor_is_carried_over_to_its_own_placement_alone(placement: Placement, tmp_path: Path) -> None:
+    start, made, made_anew = tmp_path / "start", tmp_path / "made", backbone()
+    made_anew.add_adapter("compressor", rank=2, alpha=4)
+    made_anew.add_adapter("reasoner", rank=2, alpha=4)
+    save_adapters(made_anew, ["compressor"], start, "in_place")
+    save_selector(new_selector(made_anew), start)
+    (start / "gate").mkdir()
+    (start / "gate" / "head.safetensors").write_bytes(b"of a gate")
+    save_adapters(made_anew, ["reasoner"], made, placement)
+    command_line._carry_over(start, made)
+    assert holds_adapter(made / "compressor") == (placement == "in_place")
+    assert (made / SELECTOR).is_file()
+    assert (made / "gate" / "head.safetensors").read_bytes() == b"of a gate"
 
 
 @pytest.mark.parametrize(
