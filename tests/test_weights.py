@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from safetensors import safe_open
+from transformers import AutoTokenizer
 
 from core import weights
 from core.errors import WeightsError
@@ -16,6 +17,16 @@ def test_the_default_model_is_converted_once_to_bf16_safetensors() -> None:
     assert json.loads((folder / "config.json").read_text())["model_type"] == "llama"
     with safe_open(folder / "model.safetensors", framework="pt") as tensors:
         assert tensors.get_slice("model.embed_tokens.weight").get_dtype() == "BF16"
+
+
+def test_a_reply_of_the_default_model_ends_where_its_template_ends_a_turn() -> None:
+    """What transformers makes of the file differs by its release: 5.17 took the beginning of a turn for its end."""
+    tokenizer = AutoTokenizer.from_pretrained(weights.resolve(weights.DEFAULT_MODEL))
+    assert {tokenizer.eos_token, tokenizer.pad_token} == {"<|im_end|>"}
+    turn = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)
+    assert turn.strip().endswith(tokenizer.eos_token)
+    ids = tokenizer("it 's , so . ", add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(ids) == "it 's , so . "
 
 
 def test_a_folder_is_taken_as_it_is_and_one_without_a_model_is_refused(tmp_path: Path) -> None:

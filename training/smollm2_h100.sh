@@ -55,7 +55,7 @@ import sys
 from pathlib import Path
 from core import weights
 
-target = weights.cache_folder() / f"{weights.DEFAULT_MODEL}-{weights._SMOLLM2.sha256[:12]}"
+target = weights.converted_folder(weights.DEFAULT_MODEL, weights._SMOLLM2)
 target.parent.mkdir(parents=True, exist_ok=True)
 if not target.is_dir():
     weights._convert_gguf(Path(sys.argv[1]), target)

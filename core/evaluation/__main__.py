@@ -44,6 +44,7 @@ def _run(parsed: argparse.Namespace, command: str) -> int:
         shared=parsed.shared_haystack,
         gap=parsed.gap,
         absent=parsed.absent,
+        withheld=parsed.withheld,
         model=parsed.model,
         adapters=parsed.adapters,
         embedder=parsed.embedder,
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--shared-haystack", action="store_true", help="one haystack for all questions, taken in once")
     add("--gap", type=_not_negative, metavar="D", help="distant evidence: gold reversed, D documents or more between")
     add("--absent", action="store_true", help="leave the gold documents out: what is declined is right")
+    add("--withheld", action="store_true", help="take what says the answer out of them: what is declined is right")
     add("--minutes", type=float, help="stop in good order after so many")
     add("--seed", type=int, default=0)
     add("--model", help="known model, folder or Hugging Face id [SmolLM2-135M-Instruct]")

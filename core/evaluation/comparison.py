@@ -38,6 +38,8 @@ class Plan:
     gap: int | None = None
     absent: bool = False
     """Whether the gold documents are left out."""
+    withheld: bool = False
+    """Whether what says the answer is taken out of them."""
 
     @property
     def keys(self) -> set[tuple[str, str, int, str]]:
@@ -93,7 +95,15 @@ class Comparison:
             if not missing or self._late():
                 continue
             plan = self._plan
-            haystack = own_haystack(question, task.pool, documents, seed=plan.seed, gap=plan.gap, absent=plan.absent)
+            haystack = own_haystack(
+                question,
+                task.pool,
+                documents,
+                seed=plan.seed,
+                gap=plan.gap,
+                absent=plan.absent,
+                withheld=plan.withheld,
+            )
             tokens = len(self._backbone.encode(haystack.text))
             for name in missing:
                 if self._late():

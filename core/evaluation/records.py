@@ -27,6 +27,7 @@ class RunSettings(BaseModel):
     """First and number, where they shape what is asked: of a shared haystack."""
     gap: int | None
     absent: bool = False
+    withheld: bool = False
     model: str
     weights: str
     """Fingerprint of the base model and each adapter."""

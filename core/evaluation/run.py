@@ -44,6 +44,7 @@ class Request:
     shared: bool
     gap: int | None
     absent: bool
+    withheld: bool
     model: str | None
     adapters: str
     embedder: str | None
@@ -60,11 +61,7 @@ def run(request: Request, deadline: float | None = None) -> int:
     Raises:
         InputError: a value, a file or a system is no good, or the folder holds a run of other settings.
     """
-    if request.shared and (request.gap is not None or request.absent):
-        option = "--absent leaves out" if request.absent else "--gap places"
-        raise InputError(f"{option} the evidence of one question: leave out --shared-haystack")
-    if request.gap is not None and request.absent:
-        raise InputError("--gap places the evidence and --absent leaves it out: give one of them")
+    _check_options(request)
     tasks = _tasks(request)
     backbone, trained = _backbone(request.model or DEFAULT_MODEL, request.adapters, one_placement(request.systems))
     name = request.embedder or DEFAULT_EMBEDDER
@@ -72,7 +69,16 @@ def run(request: Request, deadline: float | None = None) -> int:
     systems = {name: system_named(name, backbone, embedder, request.adapters, trained) for name in request.systems}
     settings = _settings(request, backbone, embedder)
     records = Records(request.out, settings)
-    plan = Plan(tasks, request.documents, systems, request.seed, request.shared, request.gap, request.absent)
+    plan = Plan(
+        tasks,
+        request.documents,
+        systems,
+        request.seed,
+        request.shared,
+        request.gap,
+        request.absent,
+        request.withheld,
+    )
     _warm_up(backbone, embedder)
     code, finished = 0, False
     try:
@@ -87,6 +93,16 @@ def run(request: Request, deadline: float | None = None) -> int:
         why = "Interrupted" if code else "The time is up"
         sys.stderr.write(f"{why}: {len(records.all)} results are in {request.out}; the same command goes on.\n")
     return code
+
+
+def _check_options(request: Request) -> None:
+    given = {"--gap places": request.gap is not None, "--absent leaves out": request.absent}
+    given["--withheld takes out"] = request.withheld
+    asked = [what for what, wanted in given.items() if wanted]
+    if request.shared and asked:
+        raise InputError(f"{asked[0]} the evidence of one question: leave out --shared-haystack")
+    if len(asked) > 1:
+        raise InputError(f"{' and '.join(what.split()[0] for what in asked)} do not go together: give one of them")
 
 
 def _backbone(model: str, adapters: str, placement: Placement | None) -> tuple[Backbone, Placement]:
@@ -110,7 +126,13 @@ def _check_sizes(request: Request, task: Task) -> None:
             shared_haystack(task.questions, task.pool, documents, seed=request.seed)
         else:
             own_haystack(
-                task.questions[0], task.pool, documents, seed=request.seed, gap=request.gap, absent=request.absent
+                task.questions[0],
+                task.pool,
+                documents,
+                seed=request.seed,
+                gap=request.gap,
+                absent=request.absent,
+                withheld=request.withheld,
             )
 
 
@@ -142,6 +164,7 @@ def _settings(request: Request, backbone: Backbone, embedder: Embedder) -> RunSe
         questions=(request.offset, request.questions) if request.shared else None,
         gap=request.gap,
         absent=request.absent,
+        withheld=request.withheld,
         model=backbone.name,
         weights=" ".join(backbone.fingerprint(role) for role in ROLES),
         embedder=embedder.fingerprint,

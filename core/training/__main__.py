@@ -68,6 +68,8 @@ def train(
     placement: Annotated[str, typer.Option(help="in_place, selected, inserted or inserted_copy.")] = "in_place",
     ratios: Annotated[str, typer.Option(help="Tokens for each slot to draw from.")] = "2,4,8,16",
     noted: Annotated[float, typer.Option(help="Share of lessons that answer from notes that a tagger makes.")] = 0.0,
+    noting_processes: Annotated[int, typer.Option(help="Processes that make them ahead; 0: a thread.")] = 0,
+    together: Annotated[int, typer.Option(help="Tokens in one pass of the model; 0: a lesson. A GPU wants 10000.")] = 0,
     reconstruction: Annotated[float, typer.Option(help="Share of compressor lessons that repeat pool text.")] = 0.0,
     continuation: Annotated[float, typer.Option(help="Share of them that go on after pool text.")] = 0.0,
     gate: Annotated[
@@ -79,6 +81,9 @@ def train(
     outcome: Annotated[str, typer.Option(help="RL: what an answer is worth: exact_match, f1.")] = "exact_match",
     sampled: Annotated[str, typer.Option(help="RL: what of a rollout is sampled and learned: all, answers.")] = "all",
     absent: Annotated[float, typer.Option(help="RL: share of questions over documents that do not say it.")] = 0.0,
+    withheld: Annotated[
+        float, typer.Option(help="RL: share of those over documents that say all but the answer.")
+    ] = 0.0,
     outcome_share: Annotated[float, typer.Option(help="RL: the outcome's share of an advantage.")] = 0.8,
     kl_weight: Annotated[float, typer.Option(help="RL: what divergence from the start costs.")] = 1e-3,
     clip_ratio: Annotated[float, typer.Option(help="RL: how far from 1 a reply's ratio counts.")] = 0.2,
@@ -117,6 +122,8 @@ def train(
             placement=cast(Placement, placement),
             ratios=cast(tuple[Ratio, ...], _whole_numbers(ratios, "--ratios")),
             noted=noted,
+            noting_processes=noting_processes,
+            together=together,
             reconstruction=reconstruction,
             continuation=continuation,
             gate=cast(GateKind, gate),
@@ -126,6 +133,7 @@ def train(
             outcome=cast(Outcome, outcome),
             sampled=cast(Sampled, sampled),
             absent=absent,
+            withheld=withheld,
             outcome_share=outcome_share,
             kl_weight=kl_weight,
             clip_ratio=clip_ratio,

@@ -1,8 +1,9 @@
-"""Averages two reasoners' adapters: ``python -m core.training.average START TRAINED --out FOLDER``.
+"""Averages adapters, role by role: ``python -m core.training.average START TRAINED --out FOLDER``.
 
 What reinforcement learning gains in one respect it pays for in another; between the weights that it started from and
 those that it came to there often lie better ones than at either end (WiSE-FT, arXiv 2109.01903; for rewards WARP,
-arXiv 2406.16768).
+arXiv 2406.16768). Runs from one start that differ by their seed have an average that is better than each (model soups,
+arXiv 2203.05482), and need not wait for each other.
 """
 
 import argparse
@@ -12,57 +13,74 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from ..adapters import read_card
+from ..adapters import holds_adapter, read_card
+from ..backbone import ROLES
 from ..errors import CompressedMemoryError, InputError, WeightsError
 
-_WEIGHTS = Path("reasoner", "adapter_model.safetensors")
+_WEIGHTS = "adapter_model.safetensors"
 
 
 def average(start: Path, trained: Path, out: Path, share: float = 0.5) -> None:
-    """Write ``trained`` into ``out`` with its reasoner's weights averaged with those of ``start``.
+    """Write ``trained`` into ``out`` with its adapters averaged with those of ``start``, of each role that both have.
 
     Args:
-        start: adapters that the training of ``trained`` started from.
+        start: adapters that the training of ``trained`` started from, or that another one came to from there.
         share: of ``trained``, from 0 to 1; the rest is of ``start``.
         out: must not be there yet.
 
     Raises:
         InputError: ``share`` is no share, or ``out`` is there.
-        WeightsError: one of the folders has no reasoner, or they are of different models or shapes.
+        WeightsError: the folders have no role in common, or are of different models, placements or shapes.
     """
     if not 0 <= share <= 1:
         raise InputError(f"share={share}: give a share of the trained weights from 0 to 1")
     if out.exists():
         raise InputError(f"{out} is there already: give another --out")
-    bases = [read_card(folder).base for folder in (start, trained)]
-    if bases[0] != bases[1]:
-        raise WeightsError(f"{start} is for weights {bases[0]}, {trained} for {bases[1]}: they have no average")
-    first, second = _read(start / _WEIGHTS), _read(trained / _WEIGHTS)
-    shapes = [{name: tuple(tensor.shape) for name, tensor in held.items()} for held in (first, second)]
-    if shapes[0] != shapes[1]:
-        raise WeightsError(f"the reasoners of {start} and {trained} differ in shape: they have no average")
-    mixed = {
-        name: ((1 - share) * first[name].float() + share * tensor.float()).to(tensor.dtype)
-        for name, tensor in second.items()
-    }
+    cards = [read_card(folder) for folder in (start, trained)]
+    if cards[0].base != cards[1].base:
+        raise WeightsError(
+            f"{start} is for weights {cards[0].base}, {trained} for {cards[1].base}: they have no average"
+        )
+    roles = [role for role in ROLES if holds_adapter(start / role) and holds_adapter(trained / role)]
+    if not roles:
+        raise WeightsError(f"{start} and {trained} hold adapters of no role that both have: they have no average")
+    if "compressor" in roles and cards[0].placement != cards[1].placement:
+        raise WeightsError(f"{start} is for slots {cards[0].placement}, {trained} for {cards[1].placement}: no average")
+    mixed = {role: _mixed(start / role / _WEIGHTS, trained / role / _WEIGHTS, share) for role in roles}
     scratch = out.with_name(f"{out.name}.tmp")  # so that ``out`` is there whole or not at all
     shutil.rmtree(scratch, ignore_errors=True)
     shutil.copytree(trained, scratch)
-    save_file(mixed, scratch / _WEIGHTS, {"format": "pt"})
+    for role, tensors in mixed.items():
+        save_file(tensors, scratch / role / _WEIGHTS, {"format": "pt"})
     scratch.rename(out)
 
 
-def _read(file: Path) -> dict:  # type: ignore[type-arg]
+def _mixed(start: Path, trained: Path, share: float) -> dict[str, Tensor]:
+    first, second = _read(start), _read(trained)
+    shapes = [{name: tuple(tensor.shape) for name, tensor in held.items()} for held in (first, second)]
+    if shapes[0] != shapes[1]:
+        raise WeightsError(f"{start} and {trained} differ in shape: they have no average")
+    return {
+        name: ((1 - share) * first[name].float() + share * tensor.float()).to(tensor.dtype)
+        for name, tensor in second.items()
+    }
+
+
+def _read(file: Path) -> dict[str, Tensor]:
     try:
-        return load_file(file)
+        held: dict[str, Tensor] = load_file(file)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{file} cannot be read: {error}") from error
+    return held
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m core.training.average", description="Average two reasoners.")
+    parser = argparse.ArgumentParser(
+        prog="python -m core.training.average", description="Average adapters, role by role."
+    )
     parser.add_argument("start", type=Path, help="Adapters that the training started from.")
     parser.add_argument("trained", type=Path, help="Those that it came to.")
     parser.add_argument("--out", type=Path, required=True, help="Folder to write.")

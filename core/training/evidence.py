@@ -20,7 +20,7 @@ from ..backbone import Backbone
 from ..chunking import Span
 from ..embedder import Embedder
 from ..errors import InputError
-from ..evidence import Window, new_tagger, save_tagger, windows
+from ..evidence import WINDOW_TOKENS, Window, new_tagger, save_tagger, windows
 from ..headings import titled
 from ..questions import Question
 from .lessons import evidence
@@ -45,7 +45,7 @@ _TITLED = 0.8
 _HEADINGS = ("{title}\n{text}", "{title}\n\n{text}", "# {title}\n{text}", "### {title}\n\n{text}")
 """How titles stand over paragraphs."""
 _TOGETHER = 4
-"""Examples of like length, and windows of them, that are read together: few, so that little is padded."""
+"""Examples of like length, and windows of them, that are read together at least: few, so that little is padded."""
 _HELD_OUT = 192
 
 
@@ -145,6 +145,7 @@ class EvidenceTraining(Stage[EvidencePiece]):
         self.backbone: Backbone
         self.settings, self._embedder = settings, embedder
         self._tokenizer = embedder.model.tokenizer
+        self._together = max(_TOGETHER, settings.together // WINDOW_TOKENS)
         self._examples = Examples(material.train, settings.seed)
         held_out = Examples(material.held_out, 0)
         self._held_out = [held_out.at(i) for i in range(min(_HELD_OUT, len(held_out)))]
@@ -156,8 +157,8 @@ class EvidenceTraining(Stage[EvidencePiece]):
         return [EvidencePiece(part, batch) for part in self._parts(examples)][process::processes]
 
     def _parts(self, examples: Sequence[Example]) -> list[tuple[Example, ...]]:
-        alike = sorted(examples, key=lambda example: len(example.text))
-        return [tuple(alike[i : i + _TOGETHER]) for i in range(0, len(alike), _TOGETHER)]
+        alike, count = sorted(examples, key=lambda example: len(example.text)), self._together
+        return [tuple(alike[i : i + count]) for i in range(0, len(alike), count)]
 
     def forward(self, piece: EvidencePiece) -> tuple[Tensor, dict[str, float]]:
         """See :class:`core.training.stage.Stage`."""
@@ -192,7 +193,8 @@ class EvidenceTraining(Stage[EvidencePiece]):
         """Return logits and labels [sentences] of each example."""
         laid = [windows(self._tokenizer, e.question, e.notes, e.text) for e in examples]
         flat: list[Window] = [window for read in laid for window in read]
-        logits = iter([found for i in range(0, len(flat), _TOGETHER) for found in self.tagger(flat[i : i + _TOGETHER])])
+        count = self._together
+        logits = iter([found for i in range(0, len(flat), count) for found in self.tagger(flat[i : i + count])])
         found = []
         for example, read in zip(examples, laid, strict=True):
             spans = [span for window in read for span in window.sentences]

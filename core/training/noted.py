@@ -4,21 +4,26 @@ A reasoner that learned to answer from labelled evidence believes every note. He
 chooses sentences from a question's paragraphs and others as it does before an answer (:mod:`core.second_look`), and the
 question is answered from those (learning on the states that the policy itself reaches: DAgger, Ross et al., arXiv
 1011.0686). What the reasoner tells is drawn by lot, since reading every paragraph with it would take longer than
-learning does. Where there is no evidence among the notes, the answer is :data:`core.prompts.UNKNOWN`.
+learning does. Where there is no evidence among the notes, the answer is :data:`core.prompts.UNKNOWN`; and where the
+answer was withheld, which leaves notes that are near and do not say it (as the unanswerable questions of SQuAD 2.0 are,
+arXiv 1806.03822, which people wrote).
 """
 
+import multiprocessing
+import signal
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 from random import Random
 
 from ..chunking import Span, sentences
 from ..embedder import Embedder
 from ..errors import InputError
+from ..evaluation.withheld import names_answer, without_answer
 from ..headings import behind_heading
 from ..prompts import ANSWER_OPENING, ANSWER_STOP, UNKNOWN, answer_prompt
 from ..questions import Paragraph, Question
 from ..second_look import best_evidence
-from ..working_memory import words
 from .lessons import Lesson, Turn, evidence, usable_questions
 from .negatives import Negatives
 
@@ -31,6 +36,9 @@ _MISSED = 0.08
 """Share of the gold paragraphs that the gate does not open."""
 _ALL_MISSED = 0.12
 """Share of the questions of which it opens none."""
+_WITHHELD = 0.25
+"""Share of the questions whose answer is taken out of their gold paragraphs. Fewer come up, since often nothing near is
+left."""
 _TOLD, _TOLD_WRONGLY = 0.6, 0.05
 """Shares of the sentences that are evidence, and of the others, of which the reasoner tells."""
 _TITLED = 0.8
@@ -44,10 +52,12 @@ _DRAWS = 64
 class NotedLessons:
     """An endless, seeded sequence of lessons; questions of several hops come more often than others."""
 
-    def __init__(self, questions: Sequence[Question], embedder: Embedder, seed: int) -> None:
+    def __init__(self, questions: Sequence[Question], embedder: Embedder, seed: int, processes: int = 0) -> None:
         """
         Args:
             embedder: with a tagger.
+            processes: that make notes ahead, each with an embedder of its own; 0: a thread of this one does. A GPU
+                learns faster than one process makes notes.
 
         Raises:
             InputError: it has none, or there are no questions to learn from.
@@ -61,17 +71,25 @@ class NotedLessons:
         self._plan = [*usable, *_HOPS_MORE * [q for q in usable if len(q.gold) > 1]]
         self._negatives = Negatives(usable)
         self._embedder, self._seed = embedder, seed
-        self._ahead = ThreadPoolExecutor(1, "noted-lessons")
+        self._blocks_ahead = 1 + processes
+        self._ahead: Executor = ThreadPoolExecutor(1, "noted-lessons")
+        self._draw = self._block
+        if processes:
+            # Forked ones could not use a GPU.
+            spawn = multiprocessing.get_context("spawn")
+            drawing = (tuple(questions), embedder.name, embedder.tagger, str(embedder.model.device), seed)
+            self._ahead, self._draw = ProcessPoolExecutor(processes, spawn, _begin_drawing, drawing), _draw_block
         self._drawn: dict[int, Future[list[Turn]]] = {}
 
     def at(self, index: int) -> Lesson:
         """Return lesson ``index``; any index from 0 on has one."""
         block, place = divmod(index, _ALIKE)
-        for wanted in [number for number in self._drawn if number not in (block, block + 1)]:
+        ahead = range(block, block + 1 + self._blocks_ahead)
+        for wanted in [number for number in self._drawn if number not in ahead]:
             self._drawn.pop(wanted).cancel()
-        for wanted in (block, block + 1):  # the next one is drawn while this one is learned from
+        for wanted in ahead:  # the next ones are drawn while this one is learned from
             if wanted not in self._drawn:
-                self._drawn[wanted] = self._ahead.submit(self._block, wanted)
+                self._drawn[wanted] = self._ahead.submit(self._draw, wanted)
         turns = self._drawn[block].result()
         return Lesson(None, tuple(turns[place * ANSWERS_IN_LESSON : (place + 1) * ANSWERS_IN_LESSON]))
 
@@ -84,14 +102,17 @@ class NotedLessons:
         random = Random(f"{self._seed}:{place}:noted")
         for _ in range(_DRAWS):
             question = random.choice(self._plan)
-            notes, found = self._notes(question, random)
-            if notes and (answer := target(question, notes, found)):
+            withheld = random.random() < _WITHHELD
+            notes, found = self._notes(
+                question, random, without_answer(question, random) if withheld else question.gold
+            )
+            if notes and (answer := target(question, notes, found, withheld=withheld)):
                 return Turn(answer_prompt(question.question, notes, ()), ANSWER_OPENING, f"{answer}{ANSWER_STOP}")
         raise InputError(f"{_DRAWS} questions gave no notes to answer from: the tagger finds no evidence in the data")
 
-    def _notes(self, question: Question, random: Random) -> tuple[tuple[str, ...], bool]:
+    def _notes(self, question: Question, random: Random, gold: Sequence[Paragraph]) -> tuple[tuple[str, ...], bool]:
         """Read for ``question``: what it is answered from, behind headings, and whether any of it is evidence."""
-        gold = [] if random.random() < _ALL_MISSED else [p for p in question.gold if random.random() >= _MISSED]
+        gold = [] if random.random() < _ALL_MISSED else [p for p in gold if random.random() >= _MISSED]
         others = [self._negatives.draw(question, random) for _ in range(random.choice(_NEGATIVES))]
         shown = list({p.text: p for p in (*gold, *others)}.values())
         random.shuffle(shown)
@@ -112,6 +133,21 @@ class NotedLessons:
         return tuple(lines), any(says_it(s.text, _said(texts[s.text], s.span)) for s in found)
 
 
+_drawing: NotedLessons
+"""In a process that makes notes: what it draws from."""
+
+
+def _begin_drawing(questions: Sequence[Question], embedder: str, tagger: Path, device: str, seed: int) -> None:
+    global _drawing
+    # An interrupt is for the trainer, which ends this process when it is done.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _drawing = NotedLessons(questions, Embedder(embedder, device=device, tagger=tagger), seed)
+
+
+def _draw_block(block: int) -> list[Turn]:
+    return _drawing._block(block)
+
+
 def _said(text: str, span: Span) -> str:
     return " ".join(text[span.start : span.end].split())
 
@@ -120,17 +156,17 @@ def _folded(question: Question, paragraph: Paragraph) -> list[str]:
     return [" ".join(sentence.split()) for sentence in evidence(question, paragraph)] if paragraph.support else []
 
 
-def target(question: Question, notes: Sequence[str], found: bool) -> str | None:
+def target(question: Question, notes: Sequence[str], found: bool, *, withheld: bool = False) -> str | None:
     """Return what ``question`` should be answered from ``notes``; ``None``: they leave it open.
 
     Args:
         found: whether any of the notes is evidence.
+        withheld: whether what says the answer was taken out of what the notes are from.
     """
-    said = " ".join(words(" ".join((question.question, *notes))))
+    named = names_answer(question, " ".join((question.question, *notes)))
+    if withheld:
+        return None if named else UNKNOWN  # a note that names it may say it all the same
     if not found:
         # Without evidence even an answer that a note happens to name is a guess.
         return UNKNOWN
-    answers = [" ".join(words(answer)) for answer in question.answers]
-    if answers[0] in ("yes", "no") or any(f" {answer} " in f" {said} " for answer in answers):
-        return question.answers[0]
-    return None
+    return question.answers[0] if named or question.answers[0].lower() in ("yes", "no") else None

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -46,6 +47,9 @@ from .shuffled import Shuffled
 from .stage import Stage
 from .teacher_forcing import Row, target_log_probs
 
+_Lacking = Literal["absent", "withheld"] | None
+"""What the documents of a question do not have: the gold ones, or what says the answer in them."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -53,22 +57,22 @@ class Sample:
 
     turn: SampledTurn
     advantage: float
+    share: float
+    """What the turn counts in a recorded mean: one over its question's turns and the step's questions."""
     reference: Tensor | None = None
     """float32 [tokens written], log p by the reference; ``None`` where the divergence costs nothing."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Turns of one question that read the same chunk, or that answer; none, where its rollouts opened nothing."""
+    """Turns that read the same chunk, or turns that answer; none, where a question's rollouts opened nothing."""
 
     chunk: str | None
     """Text to encode with gradient; ``None``: nothing is open as slots."""
     ratio: Ratio
     samples: tuple[Sample, ...]
-    turn_share: float
-    """What a turn counts in a recorded mean: one over the question's turns and the step's questions."""
     recorded: Mapping[str, float]
-    """The question's share of the step's mean rewards; with its first piece only."""
+    """Their questions' shares of the step's means; with the first piece of each question only."""
 
 
 class Reinforce(Stage[Piece]):
@@ -135,6 +139,7 @@ class Reinforce(Stage[Piece]):
             for task, rollouts in zip(tasks, sampled, strict=True)
             for piece in self._pieces(task, self._reward(task.gold, rollouts))
         ]
+        pieces = together(pieces, settings.together)
         if not settings.kl_weight:
             return pieces
         with self._reference.in_place():
@@ -146,27 +151,27 @@ class Reinforce(Stage[Piece]):
         loss = torch.zeros((), device=self.backbone.device)
         if not piece.samples:
             # Processes exchange gradients after each has gone back through a loss, so an empty one must have some.
-            measured["ratio"] = piece.turn_share  # nothing was said with other odds than it was sampled with
             return loss + 0 * sum(p.sum() for p in self.parameters() if p.requires_grad), measured
         sums = dict.fromkeys(("ratio", "clipped", "kl", "reply_tokens"), 0.0)
         for sample, found in zip(piece.samples, self._log_probs(piece), strict=True):
             ratio = sequence_ratio(found, torch.tensor(sample.turn.log_probs, device=found.device))
             loss = loss - clipped_objective(ratio, sample.advantage, settings.clip_ratio)
-            sums["ratio"] += float(ratio.detach())
-            sums["clipped"] += is_clipped(float(ratio.detach()), sample.advantage, settings.clip_ratio)
-            sums["reply_tokens"] += len(found)
+            sums["ratio"] += sample.share * float(ratio.detach())
+            sums["clipped"] += sample.share * is_clipped(float(ratio.detach()), sample.advantage, settings.clip_ratio)
+            sums["reply_tokens"] += sample.share * len(found)
             if sample.reference is not None:
                 divergence = reference_divergence(found, sample.reference)
                 loss = loss + settings.kl_weight * divergence
-                sums["kl"] += float(divergence.detach())
-        measured |= {name: value * piece.turn_share for name, value in sums.items()}
+                sums["kl"] += sample.share * float(divergence.detach())
+        for name, value in sums.items():
+            measured[name] = measured.get(name, 0.0) + value
         return loss / (settings.batch * settings.group), measured
 
     def evaluate(self) -> dict[str, float]:
         """Answer held-out questions greedily, slots at α = 4; return exact match, F1 and mean reward for each form.
 
         Where questions without an answer are learned from, also the share of the same questions that is declined over
-        a haystack without their gold paragraphs.
+        a haystack without their gold paragraphs, or without what says the answer in them.
         """
         found: dict[str, float] = {}
         for form in dict.fromkeys(self.settings.forms):
@@ -178,13 +183,15 @@ class Reinforce(Stage[Piece]):
             found[f"exact_match_{form}"] = sum(score.exact_match for score in scores) / len(scores)
             found[f"f1_{form}"] = sum(score.f1 for score in scores) / len(scores)
             found[f"reward_{form}"] = sum(rewards) / len(rewards)
-            if self.settings.absent:
-                declined = [group.outcomes[0] for group in self._answered(form, absent=True)]
-                found[f"declined_{form}"] = sum(declined) / len(declined)
+            for lacking, share in (("absent", self.settings.absent), ("withheld", self.settings.withheld)):
+                if share:
+                    declined = [group.outcomes[0] for group in self._answered(form, cast(_Lacking, lacking))]
+                    name = "declined" if lacking == "absent" else "declined_withheld"
+                    found[f"{name}_{form}"] = sum(declined) / len(declined)
         return found
 
-    def _answered(self, form: Form, *, absent: bool = False) -> list[Group]:
-        tasks = [self._task(question, form, 4, 0, "held out", absent=absent) for question in self._held_out]
+    def _answered(self, form: Form, lacking: _Lacking = None) -> list[Group]:
+        tasks = [self._task(question, form, 4, 0, "held out", lacking) for question in self._held_out]
         answered = self._rollouts.sample(tasks, 1, 0.0)
         return [self._reward(task.gold, rollouts) for task, rollouts in zip(tasks, answered, strict=True)]
 
@@ -197,30 +204,34 @@ class Reinforce(Stage[Piece]):
         """Return what is asked in ``place``: the same in any process."""
         random = Random(f"{self.settings.seed}:{place}")
         form, ratio = random.choice(self.settings.forms), random.choice(self.settings.ratios)
-        absent = random.random() < self.settings.absent
+        lot = random.random() - self.settings.absent
+        lacking: _Lacking = "absent" if lot < 0 else "withheld" if lot < self.settings.withheld else None
         seed = self.settings.seed + place
-        return self._task(self._order.at(place), form, ratio, seed, f"{self.settings.seed}:{place}", absent=absent)
+        return self._task(self._order.at(place), form, ratio, seed, f"{self.settings.seed}:{place}", lacking)
 
     def _task(
-        self, question: Question, form: Form, ratio: Ratio, haystack_seed: int, seed: str, *, absent: bool
+        self, question: Question, form: Form, ratio: Ratio, haystack_seed: int, seed: str, lacking: _Lacking
     ) -> Task:
         documents = max(self.settings.haystack, len(question.paragraphs))
-        haystack = own_haystack(question, self._pool, documents, seed=haystack_seed, absent=absent)
-        return Task(question, haystack.documents, form, ratio, seed, absent)
+        absent, withheld = lacking == "absent", lacking == "withheld"
+        haystack = own_haystack(question, self._pool, documents, seed=haystack_seed, absent=absent, withheld=withheld)
+        return Task(question, haystack.documents, form, ratio, seed, lacking is not None)
 
     def _pieces(self, task: Task, group: Group) -> list[Piece]:
         turns = sum(bool(turn.log_probs) for rollout in group.rollouts for turn in rollout.turns)
         share = 1 / (max(1, turns) * self.settings.batch)
         means = group.mean_rewards(self.settings.outcome_share)
         recorded = {name: value / self.settings.batch for name, value in means.items()}
+        if not turns:
+            recorded["ratio"] = share  # nothing was said with other odds than it was sampled with
         by_chunk: dict[str | None, list[Sample]] = {} if turns else {None: []}
         for rollout, advantages in zip(group.rollouts, group.advantages(self.settings.outcome_share), strict=True):
             for turn, advantage in zip(rollout.turns, advantages, strict=True):
                 if turn.log_probs:  # what is greedy was not chosen among others
-                    by_chunk.setdefault(turn.chunk, []).append(Sample(turn, advantage))
+                    by_chunk.setdefault(turn.chunk, []).append(Sample(turn, advantage, share))
         compressed = task.form == "compressed"
         return [
-            Piece(chunk if compressed else None, task.ratio, tuple(samples), share, {} if number else recorded)
+            Piece(chunk if compressed else None, task.ratio, tuple(samples), {} if number else recorded)
             for number, (chunk, samples) in enumerate(by_chunk.items())
         ]
 
@@ -242,3 +253,34 @@ class Reinforce(Stage[Piece]):
             return None
         self.compressor.settings = CompressionSettings(ratio=piece.ratio, placement=self.settings.placement)
         return self.compressor.forward([self.backbone.encode(piece.chunk)])[0]
+
+
+def together(pieces: Sequence[Piece], tokens: int) -> list[Piece]:
+    """Return ``pieces`` with those that no chunk is open for joined, up to about ``tokens`` in a pass; 0 joins none."""
+    joined, group = list[Piece](), list[Piece]()
+
+    def size(added: Piece) -> int:
+        samples = [sample.turn for piece in (*group, added) for sample in piece.samples]
+        # What is said alike is read once.
+        rows = {(turn.prompt, turn.written): len(turn.prompt) + len(turn.written) for turn in samples}
+        return len(rows) * max(rows.values(), default=0)
+
+    def close() -> None:
+        if group:
+            recorded: dict[str, float] = {}
+            for piece in group:
+                for name, value in piece.recorded.items():
+                    recorded[name] = recorded.get(name, 0.0) + value
+            samples = tuple(sample for piece in group for sample in piece.samples)
+            joined.append(Piece(None, group[0].ratio, samples, recorded))
+            group.clear()
+
+    for piece in pieces:
+        if piece.chunk is not None or not tokens:
+            joined.append(piece)
+            continue
+        if size(piece) > tokens:
+            close()
+        group.append(piece)
+    close()
+    return joined

@@ -42,6 +42,12 @@ class TrainingSettings(CheckedSettings):
     noted: Share = 0.0
     """Share of the lessons of reasoner and compressor that answer from notes as the tagger makes them, wrong ones
     among them (:mod:`core.training.noted`). The others are of the labels, and of the pool."""
+    noting_processes: Annotated[int, Field(ge=0)] = 0
+    """Processes that make those notes ahead; 0: a thread of the trainer. The lessons are the same."""
+    together: Annotated[int, Field(ge=0)] = 0
+    """Tokens, about, that are read in one pass by the stages that learn from labels: lessons, or texts of the evidence
+    stage, share a pass up to there. 0 reads each lesson by itself, which saves the most work, since what its turns
+    share is read once; a GPU, which waits for the next pass to be asked for, wants thousands. The step is the same."""
     reconstruction: Share = 0.0
     """Share of the compressor stage's lessons in which the bare base repeats a span of pool text from its slots."""
     continuation: Share = 0.0
@@ -60,6 +66,9 @@ class TrainingSettings(CheckedSettings):
     absent: Share = 0.0
     """RL: share of the questions that are asked over a haystack without their gold paragraphs, where it is right to
     answer nothing. The papers have none, so that on their questions nothing is earned by not knowing."""
+    withheld: Share = 0.0
+    """RL: share of those over whose haystack the gold paragraphs stay, without what says the answer
+    (:func:`core.evaluation.withheld.without_answer`)."""
     outcome_share: Share = 0.8
     """RL: α, the outcome's share of an advantage; the rest is the turn's own (ReMemR1)."""
     kl_weight: Annotated[float, Field(ge=0)] = 1e-3
@@ -99,6 +108,12 @@ class TrainingSettings(CheckedSettings):
     def _shares_fit(self) -> Self:
         if self.reconstruction + self.continuation > 1:
             raise ValueError(f"reconstruction={self.reconstruction} and continuation={self.continuation} exceed 1")
+        return self
+
+    @model_validator(mode="after")
+    def _some_can_be_answered(self) -> Self:
+        if self.absent + self.withheld > 1:
+            raise ValueError(f"absent={self.absent} and withheld={self.withheld} exceed 1")
         return self
 
     @model_validator(mode="after")

@@ -32,13 +32,16 @@ from .stage import Stage
 from .teacher_forcing import Row, target_log_probs
 
 _HELD_OUT_LESSONS = 12
+_CHARACTERS_IN_TOKEN = 4
+"""About, in English."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A lesson with what it weighs in its step."""
+    """Lessons that are read in one pass, with what they weigh in their step."""
 
-    lesson: Lesson
+    lessons: tuple[Lesson, ...]
+    """One; or several that are alike, see :func:`alike`."""
     ratio: Ratio
     tokens_in_step: int
     """Target tokens of the whole step, over all processes."""
@@ -75,7 +78,7 @@ class Supervised(Stage[Piece]):
         if settings.noted > 0:
             if embedder is None:
                 raise InputError(f"noted={settings.noted} needs an embedder with a tagger that makes the notes")
-            self._noted = NotedLessons(material.train, embedder, settings.seed)
+            self._noted = NotedLessons(material.train, embedder, settings.seed, settings.noting_processes)
             held_out = NotedLessons(material.held_out, embedder, 0)
             # Kept for all measurements, since the tagger reads to make them.
             self._held_out_noted = [held_out.at(i) for i in range(_HELD_OUT_LESSONS)]
@@ -87,8 +90,8 @@ class Supervised(Stage[Piece]):
         lessons = [self._lesson(step * batch + i) for i in range(batch)]
         tokens = sum(len(self._target(turn)) for lesson in lessons for turn in lesson.turns)
         ratios = [Random(f"{self.settings.seed}:{step}:{i}").choice(self.settings.ratios) for i in range(batch)]
-        pieces = [Piece(lesson, ratio, tokens) for lesson, ratio in zip(lessons, ratios, strict=True)]
-        return pieces[process::processes]
+        mine = list(zip(lessons, ratios, strict=True))[process::processes]
+        return [Piece(group, ratio, tokens) for group, ratio in alike(mine, self.settings.together)]
 
     def _lesson(self, place: int) -> Lesson:
         if self._noted is not None:
@@ -104,7 +107,7 @@ class Supervised(Stage[Piece]):
         """See :class:`Stage`."""
         # Under autocast the products cast for themselves; peft's cast before them changes no bit and takes time.
         with disable_input_dtype_casting(self.causal_lm, torch.is_autocast_enabled(self.backbone.device.type)):
-            loss, tokens = self._loss(piece.lesson, piece.ratio)
+            loss, tokens = self._loss(piece.lessons, piece.ratio)
         return loss / piece.tokens_in_step, {"tokens": float(tokens)}
 
     def evaluate(self) -> dict[str, float]:
@@ -124,23 +127,26 @@ class Supervised(Stage[Piece]):
         save_adapters(self.backbone, self.backbone.adapters, folder, self.settings.placement)
         self.compressor.save_weights(folder)
 
-    def _loss(self, lesson: Lesson, ratio: Ratio) -> tuple[Tensor, int]:
-        rows = [Row(self._prompt(turn), self._target(turn)) for turn in lesson.turns]
-        chunk = self.backbone.encode(lesson.chunk) if lesson.chunk is not None else None
-        slots = self._slots(chunk, ratio) if chunk is not None else None
-        kind = lesson.turns[0].kind
-        if kind != "reply" and chunk is not None and slots is not None:
-            return pool_loss(self.backbone, kind, chunk, rows, slots), sum(len(row.target) for row in rows)
-        found = torch.cat(target_log_probs(self.backbone, rows, slots))
+    def _loss(self, lessons: Sequence[Lesson], ratio: Ratio) -> tuple[Tensor, int]:
+        rows = [[Row(self._prompt(turn), self._target(turn)) for turn in lesson.turns] for lesson in lessons]
+        chunks = [self.backbone.encode(lesson.chunk) for lesson in lessons if lesson.chunk is not None]
+        slots = self._slots(chunks, ratio) if chunks else []
+        kind = lessons[0].turns[0].kind
+        if kind != "reply":
+            loss = pool_loss(self.backbone, kind, chunks[0], rows[0], slots[0])
+            return loss, sum(len(row.target) for row in rows[0])
+        # A lesson alone has its text, and often more, read once for all of its turns.
+        opened = slots[0] if len(slots) == 1 else [own for own, asked in zip(slots, rows, strict=False) for _ in asked]
+        found = torch.cat(target_log_probs(self.backbone, [row for asked in rows for row in asked], opened or None))
         return -found.sum(), len(found)
 
     def _mean_loss(self, lessons: Sequence[Lesson]) -> float:
-        losses = [self._loss(lesson, 4) for lesson in lessons]
+        losses = [self._loss([lesson], 4) for lesson in lessons]
         return float(sum(loss for loss, _ in losses)) / sum(tokens for _, tokens in losses)
 
-    def _slots(self, chunk: list[int], ratio: Ratio) -> Slots:
+    def _slots(self, chunks: Sequence[list[int]], ratio: Ratio) -> list[Slots]:
         self.compressor.settings = CompressionSettings(ratio=ratio, placement=self.settings.placement)
-        return self.compressor.forward([chunk])[0]
+        return self.compressor.forward(chunks)
 
     def _prompt(self, turn: Turn) -> tuple[int, ...]:
         if turn.kind != "reply":
@@ -151,3 +157,34 @@ class Supervised(Stage[Piece]):
         if turn.kind != "reply":
             return tuple(self.backbone.encode(turn.target))
         return (*self.backbone.encode(turn.target), self.backbone.tokenizer.eos_token_id)
+
+
+def alike(lessons: Sequence[tuple[Lesson, Ratio]], tokens: int) -> list[tuple[tuple[Lesson, ...], Ratio]]:
+    """Return ``lessons``, each with the α of its slots, in groups that are read in a pass of about ``tokens`` each.
+
+    Those of a group have a chunk each, at the same α, or none has; and they are of like length. A lesson that is as
+    long by itself is read alone, and so is what the pool teaches. With 0 every lesson is.
+    """
+    kinds: dict[tuple[bool, Ratio | None], list[tuple[Lesson, Ratio]]] = {}
+    groups: list[tuple[tuple[Lesson, ...], Ratio]] = []
+    for lesson, ratio in lessons:
+        if not tokens or lesson.turns[0].kind != "reply":
+            groups.append(((lesson,), ratio))
+        else:
+            opened = lesson.chunk is not None
+            kinds.setdefault((opened, ratio if opened else None), []).append((lesson, ratio))
+    for kind in kinds.values():
+        group = list[Lesson]()
+        for lesson, ratio in sorted(kind, key=lambda pair: _size([pair[0]])):
+            if group and _size([*group, lesson]) > tokens * _CHARACTERS_IN_TOKEN:
+                groups.append((tuple(group), ratio))
+                group = []
+            group.append(lesson)
+        groups.append((tuple(group), kind[0][1]))
+    return groups
+
+
+def _size(lessons: Sequence[Lesson]) -> int:
+    """Return the characters that a pass over ``lessons`` reads: chunks and rows, each padded to its longest."""
+    rows = [len(turn.user) + len(turn.target) for lesson in lessons for turn in lesson.turns]
+    return len(rows) * max(rows) + len(lessons) * max(len(lesson.chunk or "") for lesson in lessons)

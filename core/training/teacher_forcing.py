@@ -28,13 +28,17 @@ class Row:
 
 
 def target_log_probs(
-    backbone: Backbone, rows: Sequence[Row], slots: Slots | None = None, role: Role | None = "reasoner"
+    backbone: Backbone,
+    rows: Sequence[Row],
+    slots: Slots | Sequence[Slots] | None = None,
+    role: Role | None = "reasoner",
 ) -> list[Tensor]:
     """Return log p of each row's target tokens, float32 [target tokens] for each row.
 
     Args:
-        rows: read after the same ``slots``; none of prompts and targets may be empty.
-        slots: of the chunk that is open, with gradient where the compressor is to learn.
+        rows: none of prompts and targets may be empty.
+        slots: of the chunk that is open for all rows, or of one chunk for each; with gradient where the compressor is
+            to learn.
         role: whose adapter reads.
     """
     log_probs = target_distributions(backbone, rows, slots, role)
@@ -44,14 +48,18 @@ def target_log_probs(
 
 
 def target_distributions(
-    backbone: Backbone, rows: Sequence[Row], slots: Slots | None = None, role: Role | None = "reasoner"
+    backbone: Backbone,
+    rows: Sequence[Row],
+    slots: Slots | Sequence[Slots] | None = None,
+    role: Role | None = "reasoner",
 ) -> Tensor:
     """Return log p of every token where a target stands, float32 [target tokens of all rows, vocabulary].
 
     The arguments are those of :func:`target_log_probs`.
     """
     device = backbone.device
-    shared = common_beginning([row.prompt for row in rows]) // _BLOCK * _BLOCK
+    alike = slots is None or isinstance(slots, Slots)  # what stands behind different chunks is different
+    shared = common_beginning([row.prompt for row in rows]) // _BLOCK * _BLOCK if alike else 0
     with backbone.using(role):
         prefix = _opened(backbone, slots)
         if shared:
@@ -59,7 +67,7 @@ def target_distributions(
             positions = prefix.next_positions[:, None] + torch.arange(shared, device=device)
             mask = torch.cat((prefix.mask, torch.ones_like(ids)), dim=1)
             _, prefix = backbone.hidden(ids, mask, positions, prefix)
-        prefix = expand_prefix(prefix, len(rows))
+        prefix = expand_prefix(prefix, len(rows)) if alike else prefix
         # The last target token predicts nothing, so it is not read.
         rests = [[*row.prompt[shared:], *row.target[:-1]] for row in rows]
         longest = -(-max(map(len, rests)) // _BLOCK) * _BLOCK
@@ -85,7 +93,8 @@ def common_beginning(prompts: Sequence[Sequence[int]]) -> int:
     return min(same, min(map(len, prompts)) - 1)
 
 
-def _opened(backbone: Backbone, slots: Slots | None) -> Prefix:
+def _opened(backbone: Backbone, slots: Slots | Sequence[Slots] | None) -> Prefix:
     if slots is None:
         return empty_prefix(1, backbone.device)
-    return open_slots([[slots]], backbone.inverse_frequencies, device=backbone.device, dtype=backbone.dtype)
+    groups = [[slots]] if isinstance(slots, Slots) else [[own] for own in slots]
+    return open_slots(groups, backbone.inverse_frequencies, device=backbone.device, dtype=backbone.dtype)

@@ -41,7 +41,7 @@ except ImportError as error:
 _log = logging.getLogger(__name__)
 
 CHECKPOINT, SETTINGS, METRICS = "checkpoint.safetensors", "settings.json", "metrics.jsonl"
-_FREE_TO_CHANGE = {"save_every", "evaluate_every"}
+_FREE_TO_CHANGE = {"save_every", "evaluate_every", "noting_processes"}
 
 
 @dataclass(frozen=True)

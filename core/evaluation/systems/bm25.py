@@ -1,5 +1,6 @@
 """Retrieval by words: BM25 (Robertson and Zaragoza, 2009; Lucene's form), read as :mod:`.rag` reads."""
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ from ..cost import Cost
 from .passage_reader import cut, read_passages
 from .system import Outcome
 
+# Where there is JAX, bm25s wakes it as it is imported, and it would take three quarters of a GPU's memory.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 try:
     import bm25s
 except ImportError as error:

@@ -103,6 +103,17 @@ def test_without_its_gold_a_haystack_is_as_large_and_holds_the_same_others(pool:
     assert absent.supporting == {question.id: {}}
 
 
+def test_with_the_answer_withheld_the_rest_of_the_gold_stays(pool: Pool) -> None:
+    withheld = own_haystack(ARROWDALE, pool, 20, withheld=True)
+    assert len(withheld.documents) == len(set(texts(withheld))) == 20
+    assert not any(answer in text for answer in ARROWDALE.answers for text in texts(withheld))
+    left = {text.split("\n")[0] for text in texts(withheld)} & {p.title for p in ARROWDALE.gold}
+    assert left
+    unchanged = {p.document for p in ARROWDALE.gold} & set(texts(withheld))
+    assert {withheld.documents[int(name) - 1].text for name in withheld.supporting["arrowdale"]} == unchanged
+    assert withheld == own_haystack(ARROWDALE, pool, 20, withheld=True)
+
+
 def test_no_gold_paragraph_and_no_namesake_is_a_distractor() -> None:
     namesake = paragraph(" mira KOSTOVA", "Another person of that name.")
     copies = [

@@ -94,17 +94,19 @@ def test_one_haystack_is_shared_and_the_time_limit_ends_in_good_order(files, tmp
     assert (cell["questions"], cell["documents"]) == (2, 6)
 
 
-def test_with_the_gold_left_out_what_is_declined_is_reported(files, tmp_path: Path, capsys) -> None:
+@pytest.mark.parametrize("lacking", ["absent", "withheld"])
+def test_without_what_says_it_what_is_declined_is_reported(files, tmp_path: Path, capsys, lacking: str) -> None:
     absent = command(files, tmp_path, "--documents", 6, "--systems", "bm25:passages=2", QUICK, "--questions", 2)
-    assert main([*absent, "--absent"]) == 0
+    assert main([*absent, f"--{lacking}"]) == 0
     assert "declined" in capsys.readouterr().out
     whole = json.loads((tmp_path / "results.json").read_text())
-    assert [cell["gold_read"] for cell in whole["cells"]] == [None, None]
+    if lacking == "absent":
+        assert [cell["gold_read"] for cell in whole["cells"]] == [None, None]
     for cell in whole["cells"]:
         empty = [q["prediction"] == "" for q in whole["questions"] if q["system"] == cell["system"]]
         assert cell["declined"]["mean"] >= sum(empty) / 2
     assert main(absent) == 2
-    assert "absent True, now False" in capsys.readouterr().err
+    assert f"{lacking} True, now False" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,9 @@ def test_with_the_gold_left_out_what_is_declined_is_reported(files, tmp_path: Pa
         (["--systems", "oracle"], "there is no system 'oracle'"),
         (["--shared-haystack", "--gap", "2"], "leave out --shared-haystack"),
         (["--shared-haystack", "--absent"], "leave out --shared-haystack"),
-        (["--gap", "2", "--absent"], "give one of them"),
+        (["--gap", "2", "--absent"], "--gap and --absent do not go together: give one of them"),
+        (["--shared-haystack", "--withheld"], "--withheld takes out the evidence of one question"),
+        (["--absent", "--withheld"], "--absent and --withheld do not go together"),
         (["--offset", "7"], "with --offset 7"),
         (["--pool", "/nowhere.jsonl"], "/nowhere.jsonl is no file"),
         (["--data", "/nowhere.jsonl"], "/nowhere.jsonl is no file"),

@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from core.adapters import load_adapters, save_adapters
+from core.backbone import Role
+from core.settings import Placement
 from core.training.average import main
 
 from ...tiny_models import backbone, randomize_adapter
@@ -14,11 +16,19 @@ from ...tiny_models import backbone, randomize_adapter
 WEIGHTS = "reasoner/adapter_model.safetensors"
 
 
-def made(folder: Path, seed: int, rank: int = 4, kind: str = "llama") -> Path:
+def made(
+    folder: Path,
+    seed: int,
+    rank: int = 4,
+    kind: str = "llama",
+    roles: tuple[Role, ...] = ("reasoner",),
+    placement: Placement = "in_place",
+) -> Path:
     model = backbone(kind)
-    model.add_adapter("reasoner", rank=rank, alpha=8)
-    randomize_adapter(model, "reasoner", seed)
-    save_adapters(model, ["reasoner"], folder, "in_place")
+    for role in roles:
+        model.add_adapter(role, rank=rank, alpha=8)
+        randomize_adapter(model, role, seed)
+    save_adapters(model, roles, folder, placement)
     return folder
 
 
@@ -37,18 +47,38 @@ def test_the_average_lies_between_and_is_loaded_as_adapters_are(tmp_path: Path) 
     load_adapters(backbone(), tmp_path / "out", "in_place")
 
 
+def test_each_role_that_both_have_is_averaged_and_another_is_as_the_trained_one_has_it(tmp_path: Path) -> None:
+    start = made(tmp_path / "start", 1, roles=("compressor", "reasoner"))
+    trained = made(tmp_path / "trained", 2, roles=("compressor", "gate"))
+    assert main([str(start), str(trained), "--out", str(tmp_path / "out")]) == 0
+    found = {p.parent.name: load_file(p) for p in (tmp_path / "out").glob("*/adapter_model.safetensors")}
+    assert set(found) == {"compressor", "gate"}
+    one, other = (load_file(folder / "compressor/adapter_model.safetensors") for folder in (start, trained))
+    for name, tensor in found["compressor"].items():
+        assert torch.equal(tensor, (0.5 * one[name].float() + 0.5 * other[name].float()).to(tensor.dtype))
+    gate = load_file(trained / "gate/adapter_model.safetensors")
+    assert all(torch.equal(tensor, gate[name]) for name, tensor in found["gate"].items())
+
+
 @pytest.mark.parametrize(
     ("other", "more", "said"),
     [
         ({"rank": 2}, (), "differ in shape"),
         ({"kind": "qwen2"}, (), "they have no average"),
+        ({"roles": ("gate",)}, (), "no role that both have"),
+        (
+            {"roles": ("reasoner", "compressor"), "placement": "inserted"},
+            (),
+            "for inserted: they have no average",
+        ),
         ({}, ("--share", "1.5"), "share=1.5: give a share of the trained weights from 0 to 1"),
     ],
 )
 def test_what_has_no_average_is_refused_and_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], other: dict, more: tuple[str, ...], said: str
 ) -> None:
-    start, trained = made(tmp_path / "start", 1), made(tmp_path / "trained", 2, **other)
+    start = made(tmp_path / "start", 1, roles=("reasoner", "compressor") if "placement" in other else ("reasoner",))
+    trained = made(tmp_path / "trained", 2, **other)
     assert main([str(start), str(trained), "--out", str(tmp_path / "out"), *more]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

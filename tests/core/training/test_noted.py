@@ -1,11 +1,13 @@
 """Answers from notes as the tagger makes them: the same everywhere, and true of those notes."""
 
 import re
+from random import Random
 
 import pytest
 
 from core.embedder import Embedder
 from core.errors import InputError
+from core.evaluation.withheld import without_answer
 from core.evidence import find_tagger
 from core.prompts import UNKNOWN
 from core.questions import Paragraph, Question
@@ -49,6 +51,11 @@ def turns(judging: Embedder) -> list[Turn]:
     return [turn for i in range(4) for turn in lessons.at(i).turns]
 
 
+def test_processes_draw_the_same_lessons(judging: Embedder, turns: list[Turn]) -> None:
+    drawn = NotedLessons((HOPS, RISING), judging, 1, processes=1)
+    assert [turn for i in range(4) for turn in drawn.at(i).turns] == turns
+
+
 def notes_of(turn: Turn) -> list[str]:
     return re.findall(r"^- (.*)$", turn.user.split("\nQuestion: ")[0], re.MULTILINE)
 
@@ -71,7 +78,9 @@ def test_what_the_notes_do_not_say_is_unknown_and_what_they_say_is_answered(turn
         assert 0 < len(notes) <= SENTENCES
         answer = turn.target.removesuffix("</answer>")
         right = [note for note in notes if any(s in note for p in question.gold for s in p.supporting)]
-        assert (answer == UNKNOWN) == (not right)
+        assert right or answer == UNKNOWN
+        if right and answer == UNKNOWN:  # the other half was withheld
+            assert question.answers[0].lower() not in " ".join((question.question, *notes)).lower()
         if answer != UNKNOWN:
             assert answer == question.answers[0]
             assert answer.lower() in " ".join((question.question, *notes)).lower()
@@ -108,6 +117,43 @@ def test_the_target_is_what_the_notes_allow(
     assert target(question, notes, found) == wanted
 
 
+@pytest.mark.parametrize(
+    ("answers", "notes", "wanted"),
+    [
+        (("Dearborn",), ("His father was Henry Ford.",), UNKNOWN),  # near, and all that is left
+        (("Dearborn",), ("Henry Ford's Dearborn home.",), None),  # it may be said all the same
+        (("yes",), ("His father was Henry Ford.",), UNKNOWN),
+        (("Edsel Ford",), ("It is a car.",), None),  # the question names it
+    ],
+)
+@pytest.mark.parametrize("found", [False, True])
+def test_what_was_withheld_is_unknown(
+    answers: tuple[str, ...], notes: tuple[str, ...], found: bool, wanted: str | None
+) -> None:
+    question = Question(id="1", dataset="t", question=HOPS.question, answers=answers, paragraphs=(EDSEL,))
+    assert target(question, notes, found, withheld=True) == wanted
+
+
+def test_an_answer_is_withheld_with_every_sentence_that_names_it() -> None:
+    home = Paragraph(
+        title="Fair Lane",
+        sentences=("Fair Lane is in Dearborn.", "He died in Dearborn.", "It is a house.", "It has a dam."),
+        support=(1, 3),
+    )
+    question = HOPS.model_copy(update={"paragraphs": (BAKING, EDSEL, home, HENRY)})
+    seen = {tuple((p.title, p.sentences, p.support) for p in without_answer(question, Random(i))) for i in range(20)}
+    edsel = ("Edsel Ford", EDSEL.sentences, (1,))  # the first hop is left, and still evidence
+    house = ("Fair Lane", ("It is a house.",), ())
+    with_dam = ("Fair Lane", ("It is a house.", "It has a dam."), (1,))
+    assert seen == {(edsel, house), (edsel, with_dam)}
+
+
+def test_where_no_sentence_names_the_answer_one_half_of_the_evidence_is_withheld() -> None:
+    compared = HOPS.model_copy(update={"answers": ("yes",)})
+    left = {tuple(p.support for p in without_answer(compared, Random(i))) for i in range(20)}
+    assert left == {((), (0,)), ((1,),)}  # of the one paragraph a sentence stays, of the other nothing
+
+
 def test_a_run_has_the_share_that_was_asked_for_and_no_other_answers(
     judging: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,7 +163,7 @@ def test_a_run_has_the_share_that_was_asked_for_and_no_other_answers(
     questions = (HOPS, RISING)
     stage = Supervised(backbone(), chosen, Material(questions, questions, ()), judging)
     noted, plain = NotedLessons(questions, judging, 0), Lessons(questions, ("raw",), 0, answers=False)
-    shown = [piece.lesson for step in range(2) for piece in stage.work(step, 0, 1)]
+    shown = [lesson for step in range(2) for piece in stage.work(step, 0, 1) for lesson in piece.lessons]
     # Of ten places the third, fifth, eighth and tenth.
     expected = [plain.at(0), plain.at(1), noted.at(0), plain.at(2), noted.at(1)]
     assert shown == [*expected, plain.at(3), plain.at(4), noted.at(2), plain.at(5), noted.at(3)]

@@ -11,8 +11,9 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from core.embedder import Embedder
+from core.errors import InputError
 from core.training.group import Group, Scorer, multi_level_reward
-from core.training.rl import Piece, Reinforce
+from core.training.rl import Piece, Reinforce, together
 from core.training.rollouts import Trajectory
 from core.training.teacher_forcing import Row, target_log_probs
 from core.training.trainer import CHECKPOINT, METRICS, Trainer
@@ -187,6 +188,43 @@ def test_replies_that_are_alike_are_read_once_and_learned_each(
     assert one_step(reinforce, [alike]) == pytest.approx(measured, abs=1e-4)
     for name, gradient in gradients(reinforce).items():
         torch.testing.assert_close(found[name], gradient, atol=1e-4, rtol=1e-3)
+
+
+def test_questions_that_share_a_pass_teach_the_same(embedder: Embedder) -> None:
+    """Losses, measures and gradients of a step whose answers are read question by question, and together."""
+    found = {}
+    for tokens in (0, 100_000):
+        reinforce = stage(embedder, ranked, sampled="answers", forms=("raw", "compressed"), batch=4, together=tokens)
+        pieces = reinforce.work(0, 0, 1)
+        found[tokens] = len(pieces), one_step(reinforce, pieces), gradients(reinforce)
+    assert (found[0][0], found[100_000][0]) == (4, 1)
+    assert found[100_000][1] == pytest.approx(found[0][1], abs=1e-4)
+    for name, gradient in found[0][2].items():
+        torch.testing.assert_close(found[100_000][2][name], gradient, atol=1e-4, rtol=1e-3)
+
+
+def test_no_more_is_joined_than_a_pass_has_tokens_for_and_nothing_that_a_chunk_is_open_for(embedder: Embedder) -> None:
+    reinforce = stage(embedder, ranked, sampled="answers", forms=("raw",), batch=4)
+    pieces = reinforce.work(0, 0, 1)
+    size = max(len({s.turn.written for s in p.samples}) * len(s.turn.prompt) for p in pieces for s in p.samples)
+    opened = [replace(piece, chunk="A text.") for piece in pieces]
+    assert together(opened, 100_000) == opened
+    for tokens in (1, 3 * size, 100_000):
+        joined = together(pieces, tokens)
+        assert [s for piece in joined for s in piece.samples] == [s for piece in pieces for s in piece.samples]
+    assert len(together(pieces, 1)) == 4 > len(together(pieces, 3 * size)) > len(together(pieces, 100_000)) == 1
+
+
+def test_where_the_answer_is_withheld_it_is_rightly_left_unanswered(embedder: Embedder) -> None:
+    reinforce = stage(embedder, withheld=0.5, batch=8, forms=("raw",))
+    drawn = [reinforce._drawn(place) for place in range(8)]
+    assert 0 < sum(task.absent for task in drawn) < 8
+    for task in drawn:
+        said = any(answer in document.text for answer in task.question.answers for document in task.documents)
+        assert said != task.absent
+    assert reinforce.evaluate()["declined_withheld_raw"] in (0.0, 1.0)
+    with pytest.raises(InputError, match=r"absent=0\.6 and withheld=0\.6 exceed 1"):
+        stage(embedder, absent=0.6, withheld=0.6)
 
 
 def test_without_its_paragraphs_a_question_is_rightly_left_unanswered(embedder: Embedder) -> None:

@@ -70,7 +70,7 @@ def test_shares_of_pool_text_need_a_pool() -> None:
 
 def test_a_step_has_the_share_of_pool_text_that_was_asked_for() -> None:
     stage = supervised(settings(batch=4, reconstruction=0.25, continuation=0.25))
-    kinds = [piece.lesson.turns[0].kind for step in range(4) for piece in stage.work(step, 0, 1)]
+    kinds = [piece.lessons[0].turns[0].kind for step in range(4) for piece in stage.work(step, 0, 1)]
     assert [kinds.count(kind) for kind in ("reply", "reconstruction", "continuation")] == [8, 4, 4]
 
 
@@ -84,8 +84,30 @@ def test_processes_share_a_step_and_weigh_it_alike() -> None:
         measured = [stage(piece) for piece in whole]
     assert sum(found["tokens"] for _, found in measured) == whole[0].tokens_in_step
     # The pieces' losses sum to the mean over the step's tokens.
-    nats = sum(float(stage._loss(piece.lesson, piece.ratio)[0].detach()) for piece in whole)
+    nats = sum(float(stage._loss(piece.lessons, piece.ratio)[0].detach()) for piece in whole)
     assert sum(float(loss) for loss, _ in measured) == pytest.approx(nats / whole[0].tokens_in_step, rel=1e-4)
+
+
+def test_lessons_that_share_a_pass_teach_the_same() -> None:
+    """Losses and gradients in fp32, of a step of all kinds of lessons: read one by one, and together."""
+    found = {}
+    for together in (0, 2000):
+        stage = supervised(
+            settings(batch=24, forms=("raw", "compressed"), continuation=0.1, ratios=(2, 4), together=together)
+        )
+        pieces = stage.work(0, 0, 1)
+        losses = [stage(piece) for piece in pieces]
+        loss = sum((loss for loss, _ in losses), torch.zeros(()))
+        loss.backward()
+        gradients = torch.cat([p.grad.flatten() for p in stage.parameters() if p.grad is not None])
+        found[together] = loss.detach(), gradients, sum(measured["tokens"] for _, measured in losses)
+        groups = [(len(piece.lessons), piece.lessons[0].chunk is None) for piece in pieces]
+    assert max(size for size, none_open in groups if none_open) > 1
+    assert {1} < {size for size, none_open in groups if not none_open}
+    assert sum(size for size, _ in groups) == 24
+    torch.testing.assert_close(found[2000][0], found[0][0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found[2000][1], found[0][1], rtol=1e-3, atol=1e-6)
+    assert found[2000][2] == found[0][2]
 
 
 def test_without_joint_training_the_reasoner_stays_as_it_is(tmp_path: Path) -> None:
@@ -97,7 +119,7 @@ def test_a_compressor_alone_learns_from_every_lesson_through_slots() -> None:
     stage = supervised(settings(joint=False, batch=1))
     for step in range(len(stage._lessons)):
         (piece,) = stage.work(step, 0, 1)
-        assert piece.lesson.chunk is not None
+        assert piece.lessons[0].chunk is not None
     loss, _ = stage(piece)
     loss.backward()
     assert any(p.grad is not None and p.grad.any() for p in stage.parameters())

@@ -171,7 +171,12 @@ def test_a_checkpoint_of_another_stage_is_refused(whole: Path, tmp_path: Path) -
 
 @pytest.mark.timeout(900)  # three fresh processes, each of which imports everything
 def test_two_processes_make_the_same_steps_as_one(tmp_path: Path) -> None:
-    lessons = [piece.lesson for step in (0, 1) for piece in trainer(tmp_path / "x", **CHANGES).stage.work(step, 0, 1)]
+    lessons = [
+        lesson
+        for step in (0, 1)
+        for piece in trainer(tmp_path / "x", **CHANGES).stage.work(step, 0, 1)
+        for lesson in piece.lessons
+    ]
     # Each step has pieces that leave the compressor out, which is what makes spreading hard.
     assert {lesson.chunk is None for lesson in lessons} == {True, False}
     program = "tests.core.training.one_run"
