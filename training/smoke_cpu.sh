@@ -44,13 +44,15 @@ small=(--data "$out/data" --model "$out/model" --rank 4 --warmup 2 --evaluate-ev
 "$python" -m core.training --stage gate --gate query --out "$out/queries" "${small[@]}" --steps 2 \
     --adapters "$out/all/rl/adapters"
 
-# Answers learned from the notes that a tagger makes: the one that ships, since one of two steps finds little.
+# Answers learned from the notes that a tagger makes: the one that ships, since one of two steps finds little. As a GPU
+# wants it: another process makes them, and lessons share passes.
 "$python" -m core.training --stage reasoner --out "$out/noted" "${small[@]}" --steps 2 --noted 0.5 \
+    --noting-processes 1 --together 2000 \
     --adapters "$out/all/gate/adapters"
 
-# Answers alone sampled, over haystacks some of which do not say them.
+# Answers alone sampled, over haystacks some of which do not say them, or say all else.
 "$python" -m core.training --stage rl --out "$out/answers" "${small[@]}" --steps 1 --batch 2 --forms raw \
-    --sampled answers --outcome f1 --absent 0.5 --group 2 --haystack 6 --answer-tokens 8 --held-out-questions 2 \
+    --sampled answers --outcome f1 --absent 0.3 --withheld 0.3 --together 2000 --group 2 --haystack 6 --answer-tokens 8 --held-out-questions 2 \
     --adapters "$out/noted/adapters"
 
 for made in reasoner inserted fixed selector selected all/reasoner all/compressor all/rl all/gate all/evidence probes queries \

@@ -47,7 +47,9 @@ def average(start: Path, trained: Path, out: Path, share: float = 0.5) -> None:
     if not roles:
         raise WeightsError(f"{start} and {trained} hold adapters of no role that both have: they have no average")
     if "compressor" in roles and cards[0].placement != cards[1].placement:
-        raise WeightsError(f"{start} is for slots {cards[0].placement}, {trained} for {cards[1].placement}: no average")
+        raise WeightsError(
+            f"{start} is for slots {cards[0].placement}, {trained} for {cards[1].placement}: they have no average"
+        )
     mixed = {role: _mixed(start / role / _WEIGHTS, trained / role / _WEIGHTS, share) for role in roles}
     scratch = out.with_name(f"{out.name}.tmp")  # so that ``out`` is there whole or not at all
     shutil.rmtree(scratch, ignore_errors=True)
