@@ -52,7 +52,8 @@ small=(--data "$out/data" --model "$out/model" --rank 4 --warmup 2 --evaluate-ev
 
 # Answers alone sampled, over haystacks some of which do not say them, or say all else.
 "$python" -m core.training --stage rl --out "$out/answers" "${small[@]}" --steps 1 --batch 2 --forms raw \
-    --sampled answers --outcome f1 --absent 0.3 --withheld 0.3 --together 2000 --group 2 --haystack 6 --answer-tokens 8 --held-out-questions 2 \
+    --sampled answers --outcome f1 --absent 0.3 --withheld 0.3 --together 2000 --group 2 \
+    --haystack 6 --answer-tokens 8 --held-out-questions 2 \
     --adapters "$out/noted/adapters"
 
 for made in reasoner inserted fixed selector selected all/reasoner all/compressor all/rl all/gate all/evidence probes queries \
