@@ -22,8 +22,8 @@
 # Measured on an H100 80GB HBM3 with 16 cores of an Intel Xeon, all that is named here and four agents of the evaluation
 # beside each other: evidence 0.41 s a step of 64 texts; compressor 5.3 s a step of 32 lessons in each of three runs;
 # answers 2.3 s a step of 12 lessons in each of two runs with four processes for their notes. What they came to is in
-# docs/benchmarks.md, "Trained on a GPU for five minutes each, and not shipped". rl has not been measured: six runs of it at once ran out of
-# memory, four did not end in time.
+# docs/benchmarks.md, "Trained on a GPU for five minutes each, and not shipped". rl has not been measured: six runs of it
+# at once ran out of memory, four did not end in time.
 #
 # A run can only go on where its folder is: $RUNS/*/checkpoint.safetensors holds parameters and optimiser in
 # fp32 (three numbers for each parameter of the adapters that are trained). Where only small files can be
