@@ -47,7 +47,7 @@ small=(--data "$out/data" --model "$out/model" --rank 4 --warmup 2 --evaluate-ev
 # Answers learned from the notes that a tagger makes: the one that ships, since one of two steps finds little. As a GPU
 # wants it: another process makes them, and lessons share passes.
 "$python" -m core.training --stage reasoner --out "$out/noted" "${small[@]}" --steps 2 --noted 0.5 \
-    --noting-processes 1 --together 2000 \
+    --withheld 0.25 --noting-processes 1 --together 2000 \
     --adapters "$out/all/gate/adapters"
 
 # Answers alone sampled, over haystacks some of which do not say them, or say all else.

@@ -106,7 +106,7 @@ compressor)
     ;;
 answers)
     for seed in 1 2; do
-        piece reasoner "$runs/compressor" --noted 0.8 --noting-processes 4 --forms raw,compressed --ratios 4 --steps 90 \
+        piece reasoner "$runs/compressor" --noted 0.8 --withheld 0.05 --noting-processes 4 --forms raw,compressed --ratios 4 --steps 90 \
             --batch 12 --together 10000 --learning-rate 3e-4 --warmup 8 --seed "$seed" --evaluate-every 90 \
             > "$runs/answers-$seed.log" 2>&1 &
     done

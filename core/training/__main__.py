@@ -82,7 +82,7 @@ def train(
     sampled: Annotated[str, typer.Option(help="RL: what of a rollout is sampled and learned: all, answers.")] = "all",
     absent: Annotated[float, typer.Option(help="RL: share of questions over documents that do not say it.")] = 0.0,
     withheld: Annotated[
-        float, typer.Option(help="RL: share of those over documents that say all but the answer.")
+        float, typer.Option(help="RL, and --noted: share of questions whose documents say all but the answer.")
     ] = 0.0,
     outcome_share: Annotated[float, typer.Option(help="RL: the outcome's share of an advantage.")] = 0.8,
     kl_weight: Annotated[float, typer.Option(help="RL: what divergence from the start costs.")] = 1e-3,

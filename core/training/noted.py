@@ -36,9 +36,6 @@ _MISSED = 0.08
 """Share of the gold paragraphs that the gate does not open."""
 _ALL_MISSED = 0.12
 """Share of the questions of which it opens none."""
-_WITHHELD = 0.25
-"""Share of the questions whose answer is taken out of their gold paragraphs. Fewer come up, since often nothing near is
-left."""
 _TOLD, _TOLD_WRONGLY = 0.6, 0.05
 """Shares of the sentences that are evidence, and of the others, of which the reasoner tells."""
 _TITLED = 0.8
@@ -52,10 +49,20 @@ _DRAWS = 64
 class NotedLessons:
     """An endless, seeded sequence of lessons; questions of several hops come more often than others."""
 
-    def __init__(self, questions: Sequence[Question], embedder: Embedder, seed: int, processes: int = 0) -> None:
+    def __init__(
+        self,
+        questions: Sequence[Question],
+        embedder: Embedder,
+        seed: int,
+        *,
+        withheld: float = 0.0,
+        processes: int = 0,
+    ) -> None:
         """
         Args:
             embedder: with a tagger.
+            withheld: share of the questions whose answer is taken out of their gold paragraphs. Fewer come up, since
+                often nothing near is left.
             processes: that make notes ahead, each with an embedder of its own; 0: a thread of this one does. A GPU
                 learns faster than one process makes notes.
 
@@ -70,14 +77,14 @@ class NotedLessons:
         usable = usable_questions(questions)
         self._plan = [*usable, *_HOPS_MORE * [q for q in usable if len(q.gold) > 1]]
         self._negatives = Negatives(usable)
-        self._embedder, self._seed = embedder, seed
+        self._embedder, self._seed, self._withheld = embedder, seed, withheld
         self._blocks_ahead = 1 + processes
         self._ahead: Executor = ThreadPoolExecutor(1, "noted-lessons")
         self._draw = self._block
         if processes:
             # Forked ones could not use a GPU.
             spawn = multiprocessing.get_context("spawn")
-            drawing = (tuple(questions), embedder.name, embedder.tagger, str(embedder.model.device), seed)
+            drawing = (tuple(questions), embedder.name, embedder.tagger, str(embedder.model.device), seed, withheld)
             self._ahead, self._draw = ProcessPoolExecutor(processes, spawn, _begin_drawing, drawing), _draw_block
         self._drawn: dict[int, Future[list[Turn]]] = {}
 
@@ -102,7 +109,7 @@ class NotedLessons:
         random = Random(f"{self._seed}:{place}:noted")
         for _ in range(_DRAWS):
             question = random.choice(self._plan)
-            withheld = random.random() < _WITHHELD
+            withheld = random.random() < self._withheld
             notes, found = self._notes(
                 question, random, without_answer(question, random) if withheld else question.gold
             )
@@ -137,11 +144,13 @@ _drawing: NotedLessons
 """In a process that makes notes: what it draws from."""
 
 
-def _begin_drawing(questions: Sequence[Question], embedder: str, tagger: Path, device: str, seed: int) -> None:
+def _begin_drawing(
+    questions: Sequence[Question], embedder: str, tagger: Path, device: str, seed: int, withheld: float
+) -> None:
     global _drawing
     # An interrupt is for the trainer, which ends this process when it is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _drawing = NotedLessons(questions, Embedder(embedder, device=device, tagger=tagger), seed)
+    _drawing = NotedLessons(questions, Embedder(embedder, device=device, tagger=tagger), seed, withheld=withheld)
 
 
 def _draw_block(block: int) -> list[Turn]:

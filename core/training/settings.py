@@ -67,8 +67,9 @@ class TrainingSettings(CheckedSettings):
     """RL: share of the questions that are asked over a haystack without their gold paragraphs, where it is right to
     answer nothing. The papers have none, so that on their questions nothing is earned by not knowing."""
     withheld: Share = 0.0
-    """RL: share of those over whose haystack the gold paragraphs stay, without what says the answer
-    (:func:`core.evaluation.withheld.without_answer`)."""
+    """RL, and lessons that are ``noted``: share of the questions whose gold paragraphs stay, without what says it
+    (:func:`core.evaluation.withheld.without_answer`). A quarter made a small reasoner decline a fifth of what it could
+    have answered (docs/benchmarks.md)."""
     outcome_share: Share = 0.8
     """RL: α, the outcome's share of an advantage; the rest is the turn's own (ReMemR1)."""
     kl_weight: Annotated[float, Field(ge=0)] = 1e-3

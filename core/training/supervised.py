@@ -78,8 +78,14 @@ class Supervised(Stage[Piece]):
         if settings.noted > 0:
             if embedder is None:
                 raise InputError(f"noted={settings.noted} needs an embedder with a tagger that makes the notes")
-            self._noted = NotedLessons(material.train, embedder, settings.seed, settings.noting_processes)
-            held_out = NotedLessons(material.held_out, embedder, 0)
+            self._noted = NotedLessons(
+                material.train,
+                embedder,
+                settings.seed,
+                withheld=settings.withheld,
+                processes=settings.noting_processes,
+            )
+            held_out = NotedLessons(material.held_out, embedder, 0, withheld=settings.withheld)
             # Kept for all measurements, since the tagger reads to make them.
             self._held_out_noted = [held_out.at(i) for i in range(_HELD_OUT_LESSONS)]
         self.compressor = Compressor(backbone, CompressionSettings(ratio=4, placement=settings.placement))

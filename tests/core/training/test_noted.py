@@ -47,12 +47,12 @@ def judging() -> Embedder:
 
 @pytest.fixture(scope="module")
 def turns(judging: Embedder) -> list[Turn]:
-    lessons = NotedLessons((HOPS, RISING), judging, 1)
+    lessons = NotedLessons((HOPS, RISING), judging, 1, withheld=0.25)
     return [turn for i in range(4) for turn in lessons.at(i).turns]
 
 
 def test_processes_draw_the_same_lessons(judging: Embedder, turns: list[Turn]) -> None:
-    drawn = NotedLessons((HOPS, RISING), judging, 1, processes=1)
+    drawn = NotedLessons((HOPS, RISING), judging, 1, withheld=0.25, processes=1)
     assert [turn for i in range(4) for turn in drawn.at(i).turns] == turns
 
 
@@ -61,12 +61,12 @@ def notes_of(turn: Turn) -> list[str]:
 
 
 def test_lessons_are_the_same_in_any_order_and_alike_in_length(judging: Embedder, turns: list[Turn]) -> None:
-    again = NotedLessons((HOPS, RISING), judging, 1)
+    again = NotedLessons((HOPS, RISING), judging, 1, withheld=0.25)
     assert [list(again.at(i).turns) for i in (3, 0)] == [turns[-ANSWERS_IN_LESSON:], turns[:ANSWERS_IN_LESSON]]
     assert again.at(0).chunk is None
     lengths = [len(turn.user) for turn in turns]
     assert lengths == sorted(lengths)
-    assert NotedLessons((HOPS, RISING), judging, 2).at(0) != again.at(0)
+    assert NotedLessons((HOPS, RISING), judging, 2, withheld=0.25).at(0) != again.at(0)
 
 
 def test_what_the_notes_do_not_say_is_unknown_and_what_they_say_is_answered(turns: list[Turn]) -> None:
