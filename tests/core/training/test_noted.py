@@ -7,7 +7,7 @@ import pytest
 
 from core.embedder import Embedder
 from core.errors import InputError
-from core.evaluation.withheld import without_answer
+from core.evaluation.withheld import names_answer, without_answer
 from core.evidence import find_tagger
 from core.prompts import UNKNOWN
 from core.questions import Paragraph, Question
@@ -146,6 +146,22 @@ def test_an_answer_is_withheld_with_every_sentence_that_names_it() -> None:
     house = ("Fair Lane", ("It is a house.",), ())
     with_dam = ("Fair Lane", ("It is a house.", "It has a dam."), (1,))
     assert seen == {(edsel, house), (edsel, with_dam)}
+
+
+def test_a_title_that_names_the_answer_is_withheld_too() -> None:
+    town = Paragraph(
+        title="Dearborn, Michigan", sentences=("It lies in Michigan.", "Dearborn is a city."), support=(1,)
+    )
+    question = HOPS.model_copy(update={"paragraphs": (EDSEL, town, HENRY)})
+    titles = {p.title for i in range(8) for p in without_answer(question, Random(i))}
+    assert titles == {"Edsel Ford", ""}
+
+
+def test_an_answer_is_named_with_or_without_its_article() -> None:
+    asked = HOPS.model_copy(update={"answers": ("The Ballet Theater", "A")})
+    assert names_answer(asked, "It founded Ballet Theater in 1940.")
+    assert names_answer(asked, "They chose A")  # an answer of nothing but an article is left as it is
+    assert not names_answer(asked, "It founded the Ballet of its theater.")
 
 
 def test_where_no_sentence_names_the_answer_one_half_of_the_evidence_is_withheld() -> None:
