@@ -348,8 +348,8 @@ class Backbone:
         if role in self._merged:
             _point(self._merged[role].weights)
         on = self._peft is not None and role in self._peft.peft_config
-        # What peft's own switch sets, without the gradients that it turns on and off: with those, and all layers looked
-        # for each time, a switch takes some 25 ms, as long as a GPU takes to read a chunk.
+        # What peft's own switch sets. That one looks for all layers and turns gradients on and off each time, which for
+        # lessons through slots happens several times a pass.
         for layer in self._lora_layers:
             layer._disable_adapters = not on
             if on:

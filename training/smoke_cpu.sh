@@ -4,8 +4,8 @@
 # each other; the model learns nothing of use, and its curves say nothing.
 #
 # Needs: this package with its [training] extra. The embedder (90 MB) is fetched once for RL and the gate.
-# Measured with OMP_NUM_THREADS=1, tests beside it for part of the time: 291 s of user and 16 s of system time, a third of
-# it for the notes of the stage before the last.
+# Measured with OMP_NUM_THREADS=1, tests beside it for part of the time, when a thread made the notes: 291 s of user
+# and 16 s of system time, a third of it for the notes of the stage before the last.
 set -euo pipefail
 out=${1:-runs/smoke}
 python=${PYTHON:-.venv/bin/python}

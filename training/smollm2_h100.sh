@@ -20,7 +20,7 @@
 # other. RL waits for one token after the other, so it is one run of many questions. All shared the GPU through NVIDIA's
 # MPS (nvidia-cuda-mps-control -d); without it they take turns, which was not measured.
 #
-# Measured on an H100 80GB HBM3 with 16 cores of an Intel Xeon, all that is named here and four agents of the evaluation
+# Measured on an H100 80GB HBM3 with 16 cores of an Intel Xeon, all that is named here and five agents of the evaluation
 # beside each other: evidence 0.41 s a step of 64 texts; compressor 5.3 s a step of 32 lessons in each of three runs;
 # answers 2.3 s a step of 12 lessons in each of two runs with four processes for their notes. What they came to is in
 # docs/benchmarks.md, "Trained on a GPU for five minutes each, and not shipped". rl has not been measured: six runs of it
@@ -107,8 +107,8 @@ compressor)
     ;;
 answers)
     for seed in 1 2; do
-        piece reasoner "$runs/compressor" --noted 0.8 --withheld 0.05 --noting-processes 4 --forms raw,compressed --ratios 4 --steps 90 \
-            --batch 12 --together 10000 --learning-rate 3e-4 --warmup 8 --seed "$seed" --evaluate-every 90 \
+        piece reasoner "$runs/compressor" --noted 0.8 --withheld 0.05 --noting-processes 4 --forms raw,compressed \
+            --ratios 4 --steps 90 --batch 12 --together 10000 --learning-rate 3e-4 --warmup 8 --seed "$seed" --evaluate-every 90 \
             > "$runs/answers-$seed.log" 2>&1 &
     done
     wait

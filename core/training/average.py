@@ -2,8 +2,8 @@
 
 What reinforcement learning gains in one respect it pays for in another; between the weights that it started from and
 those that it came to there often lie better ones than at either end (WiSE-FT, arXiv 2109.01903; for rewards WARP,
-arXiv 2406.16768). Runs from one start that differ by their seed have an average that is better than each (model soups,
-arXiv 2203.05482), and need not wait for each other.
+arXiv 2406.16768). Runs from one start that differ by their seed can be averaged too (model soups, arXiv
+2203.05482), and need not wait for each other.
 """
 
 import argparse
