@@ -13,11 +13,13 @@ from safetensors.torch import load_file
 from core.embedder import Embedder
 from core.errors import InputError
 from core.training.group import Group, Scorer, multi_level_reward
+from core.training.material import Material
 from core.training.rl import Piece, Reinforce, together
 from core.training.rollouts import Trajectory
 from core.training.teacher_forcing import Row, target_log_probs
 from core.training.trainer import CHECKPOINT, METRICS, Trainer
 
+from ..evaluation.made import MILL, POOL
 from .babbler import babbler, material, settings
 
 
@@ -216,12 +218,17 @@ def test_no_more_is_joined_than_a_pass_has_tokens_for_and_nothing_that_a_chunk_i
 
 
 def test_where_the_answer_is_withheld_it_is_rightly_left_unanswered(embedder: Embedder) -> None:
-    reinforce = stage(embedder, withheld=0.5, batch=8, forms=("raw",))
+    (mill,) = MILL.gold
+    near = mill.model_copy(update={"sentences": (*mill.sentences, "Its wheel turns to the left.")})
+    question = MILL.model_copy(update={"paragraphs": (near,)})
+    model, asked = babbler("reasoner", scale=0.1), Material((question,), (question,), POOL)
+    reinforce = Reinforce(model, settings(withheld=0.5, batch=8, forms=("raw",)), asked, embedder)
     drawn = [reinforce._drawn(place) for place in range(8)]
     assert 0 < sum(task.absent for task in drawn) < 8
     for task in drawn:
-        said = any(answer in document.text for answer in task.question.answers for document in task.documents)
+        said = any(answer in document.text for answer in question.answers for document in task.documents)
         assert said != task.absent
+        assert any("Its wheel turns to the left." in document.text for document in task.documents)
     assert reinforce.evaluate()["declined_withheld_raw"] in (0.0, 1.0)
     with pytest.raises(InputError, match=r"absent=0\.6 and withheld=0\.6 exceed 1"):
         stage(embedder, absent=0.6, withheld=0.6)
