@@ -22,8 +22,8 @@ from .weights import DEFAULT_EMBEDDER, quiet_loading, resolve
 PASSAGE_TOKENS = 128
 """Tokens in a passage. MiniLM reads 256 at most, so a chunk is embedded as several passages and is
 as near as its nearest."""
-_KEPT = 128
-"""Judgements of texts that are kept: an answer asks again what an update asked, and rollouts ask what others asked."""
+_KEPT = 1024
+"""Judgements of texts that are kept: an answer asks again what an update asked, in training for many questions."""
 
 
 class Embedder:

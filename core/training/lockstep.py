@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -17,6 +17,14 @@ from ..generation import Generator, Prompt, Reply
 
 _Result = TypeVar("_Result")
 _Event = tuple[int, Prompt | None]
+
+
+class Exchange(NamedTuple):
+    """A prompt, and what was written for it."""
+
+    prompt: Prompt
+    replies: tuple[Reply, ...]
+    """One, or where it was sampled one for each of the conversation's sources; the conversation knows of the first."""
 
 
 class StoppedError(RuntimeError):
@@ -29,37 +37,38 @@ class Seat(Generator):
     def __init__(self, generator: Generator, number: int, events: SimpleQueue[_Event]) -> None:
         super().__init__(generator.backbone, generator.role)
         self._number, self._events = number, events
-        self._given: SimpleQueue[Reply | None] = SimpleQueue()
-        self.said: list[tuple[Prompt, Reply]] = []
+        self._given: SimpleQueue[tuple[Reply, ...] | None] = SimpleQueue()
+        self.said: list[Exchange] = []
 
     def reply(self, prompt: Prompt, on_text: Callable[[str], None] | None = None) -> Reply:
         """Wait for the batch with this prompt's reply; ``on_text`` sees it whole."""
         self._events.put((self._number, prompt))
-        reply = self._given.get()
-        if reply is None:
+        replies = self._given.get()
+        if replies is None:
             raise StoppedError
-        self.said.append((prompt, reply))
+        self.said.append(Exchange(prompt, replies))
         if on_text:
-            on_text(reply.text[len(prompt.prefill) :])
-        return reply
+            on_text(replies[0].text[len(prompt.prefill) :])
+        return replies[0]
 
-    def give(self, reply: Reply | None) -> None:
-        """Hand over the awaited reply; ``None`` ends the conversation."""
-        self._given.put(reply)
+    def give(self, replies: tuple[Reply, ...] | None) -> None:
+        """Hand over what is awaited; ``None`` ends the conversation."""
+        self._given.put(replies)
 
 
 def in_lockstep(
     generator: Generator,
     conversations: Sequence[Callable[[Seat], _Result]],
     temperature: Callable[[Prompt], float],
-    sources: Sequence[torch.Generator],
+    sources: Sequence[Sequence[torch.Generator]],
 ) -> list[_Result]:
     """Run ``conversations`` to their ends and return what they return, in order.
 
     Args:
         generator: writes the replies, in the calling thread.
         temperature: what a reply is sampled at; 0 takes the likeliest token.
-        sources: of each conversation's samples, on the CPU.
+        sources: of each conversation's samples, on the CPU. A reply that is sampled is written once for each of them:
+            what conversations have in common need not be done by each.
 
     An exception in one conversation stops all of them and is raised here.
     """
@@ -87,7 +96,7 @@ def _serve(
     futures: Sequence[Future[_Result]],
     events: SimpleQueue[_Event],
     temperature: Callable[[Prompt], float],
-    sources: Sequence[torch.Generator],
+    sources: Sequence[Sequence[torch.Generator]],
 ) -> None:
     going, asked = set(range(len(seats))), dict[int, Prompt]()
     while going:
@@ -105,8 +114,12 @@ def _serve(
             # One at a time, with slots and greedy first: answers, which have no slots and end a conversation, wait
             # until nothing else is asked, and are written in one batch.
             (_, heat), rows = min(batches.items())
-            drawn = [sources[row] for row in rows]
-            replies = generator.replies([asked[row] for row in rows], temperature=heat, random=drawn)
-            for row, reply in zip(rows, replies, strict=True):
+            wanted = [(row, source) for row in rows for source in (sources[row] if heat else sources[row][:1])]
+            drawn = [source for _, source in wanted]
+            written = generator.replies([asked[row] for row, _ in wanted], temperature=heat, random=drawn)
+            given: dict[int, list[Reply]] = {row: [] for row in rows}
+            for (row, _), reply in zip(wanted, written, strict=True):
+                given[row].append(reply)
+            for row, replies in given.items():
                 del asked[row]
-                seats[row].give(reply)
+                seats[row].give(tuple(replies))

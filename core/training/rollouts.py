@@ -16,18 +16,18 @@ from ..backbone import Backbone
 from ..compressor import Compressor
 from ..embedder import Embedder
 from ..gate import SimilarityGate
-from ..generation import Generator, Prompt, Reply
+from ..generation import Generator, Prompt
 from ..ingest import Document, Ingest
 from ..memory_bank import Fingerprint, MemoryBank
 from ..passage_index import StoredChunk
-from ..prompts import ANSWER_OPENING, NOTHING_FOUND
+from ..prompts import ANSWER_OPENING, parse_answer
 from ..questions import Question
 from ..reasoner import Reasoner, Update
 from ..recall import Recall, Recalled
 from ..settings import DEFAULT_NAMESPACE, CompressionSettings, Form, Placement, Ratio, RecallSettings, replaced
 from ..usage import Usage
 from ..working_memory import Note, WorkingMemory
-from .lockstep import Seat, in_lockstep
+from .lockstep import Exchange, Seat, in_lockstep
 from .settings import Sampled
 
 
@@ -111,6 +111,7 @@ class Rollouts:
             sampled: ``answers`` writes updates greedily, so that those of a task are the same, and done once.
         """
         together = max(1, self._at_once // count)
+        alike = 1 if sampled == "all" else count
 
         def heat(prompt: Prompt) -> float:
             return temperature if sampled == "all" or prompt.prefill == ANSWER_OPENING else 0.0
@@ -118,22 +119,24 @@ class Rollouts:
         return [
             group
             for first in range(0, len(tasks), together)
-            for group in self._sampled(tasks[first : first + together], count, heat)
+            for group in self._sampled(tasks[first : first + together], count, alike, heat)
         ]
 
     def _sampled(
-        self, tasks: Sequence[Task], count: int, temperature: Callable[[Prompt], float]
+        self, tasks: Sequence[Task], count: int, alike: int, temperature: Callable[[Prompt], float]
     ) -> Iterator[tuple[Trajectory, ...]]:
+        """Yield ``count`` rollouts of each task; each ``alike`` of them are one up to the answer."""
         with _closed_in_the_end([self._bank(task) for task in tasks]) as banks:
-            rollouts = [(task, bank, n) for task, bank in zip(tasks, banks, strict=True) for n in range(count)]
+            asked = [(task, bank, n) for task, bank in zip(tasks, banks, strict=True) for n in range(0, count, alike)]
             done = in_lockstep(
                 Generator(self._backbone),
-                [partial(self._rollout, task, bank) for task, bank, _ in rollouts],
+                [partial(self._rollouts, task, bank, alike) for task, bank, _ in asked],
                 temperature,
-                [random_source(f"{task.seed}:{n}") for task, _, n in rollouts],
+                [[random_source(f"{task.seed}:{n + m}") for m in range(alike)] for task, _, n in asked],
             )
-        for first in range(0, len(done), count):
-            yield tuple(done[first : first + count])
+        every = [rollout for rollouts in done for rollout in rollouts]
+        for first in range(0, len(every), count):
+            yield tuple(every[first : first + count])
 
     def _bank(self, task: Task) -> MemoryBank:
         compression = CompressionSettings(ratio=task.ratio, placement=self._placement, encode=task.form == "compressed")
@@ -145,7 +148,8 @@ class Rollouts:
         Ingest(bank, self._compressor, self._embedder, DEFAULT_NAMESPACE).run(task.documents)
         return bank
 
-    def _rollout(self, task: Task, bank: MemoryBank, seat: Seat) -> Trajectory:
+    def _rollouts(self, task: Task, bank: MemoryBank, count: int, seat: Seat) -> list[Trajectory]:
+        """Return ``count`` rollouts, which differ in their answer at most."""
         settings = replaced(self._recall, form=task.form)
         reasoner = _WatchedReasoner(seat, bank, self._embedder, settings, task.form)
         gate = SimilarityGate(self._embedder, settings.candidates)
@@ -156,13 +160,17 @@ class Rollouts:
             if exchange is not None
         ]
         known = answer.memory.text
-        answers = [self._turn(exchange, None, known, known, "") for exchange in seat.said[len(turns) :]]
-        return Trajectory((*turns, *answers), "" if answer.text == NOTHING_FOUND else answer.text)
+        if len(seat.said) == len(turns):  # there was nothing to answer from
+            return [Trajectory(tuple(turns), "")] * count
+        (exchange,) = seat.said[len(turns) :]
+        answers = [self._turn(exchange, None, known, known, "", sample) for sample in range(len(exchange.replies))]
+        rollouts = [Trajectory((*turns, said), parse_answer(said.text)) for said in answers]
+        return rollouts * (count // len(rollouts))
 
     def _turn(
-        self, exchange: tuple[Prompt, Reply], chunk: str | None, before: str, after: str, recalled: str
+        self, exchange: Exchange, chunk: str | None, before: str, after: str, recalled: str, sample: int = 0
     ) -> SampledTurn:
-        prompt, reply = exchange
+        prompt, reply = exchange.prompt, exchange.replies[sample]
         read = tuple(self._backbone.encode_chat(prompt.system, prompt.user, prompt.prefill))
         return SampledTurn(read, reply.token_ids, reply.log_probs, reply.text, chunk, before, after, recalled)
 
@@ -176,7 +184,7 @@ class _WatchedReasoner(Reasoner):
     def __init__(self, seat: Seat, bank: MemoryBank, embedder: Embedder, settings: RecallSettings, form: Form) -> None:
         super().__init__(seat, bank, embedder, settings, form)
         self._seat = seat
-        self.updates: list[tuple[tuple[Prompt, Reply] | None, str, str]] = []
+        self.updates: list[tuple[Exchange | None, str, str]] = []
 
     def update(
         self,

@@ -11,7 +11,7 @@ from core.backbone import Backbone
 from core.compressor import Compressor
 from core.generation import Generator, Prompt, Reply
 from core.settings import CompressionSettings
-from core.training.lockstep import Seat, in_lockstep
+from core.training.lockstep import Exchange, Seat, in_lockstep
 
 from ...tiny_models import backbone, random_ids
 
@@ -54,8 +54,8 @@ def talk(turns: int, first: Prompt = FIRST) -> Callable[[Generator], list[Reply]
     return conversation
 
 
-def sources(*seeds: int) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
+def sources(*seeds: int) -> list[list[torch.Generator]]:
+    return [[torch.Generator().manual_seed(seed)] for seed in seeds]
 
 
 def test_greedy_conversations_go_as_they_do_alone(tiny: Backbone) -> None:
@@ -115,12 +115,35 @@ def test_a_seat_keeps_what_was_said(tiny: Backbone) -> None:
     def conversation(seat: Seat) -> list[tuple[Prompt, Reply]]:
         pieces: list[str] = []
         seat.reply(FIRST, pieces.append)
-        assert FIRST.prefill + "".join(pieces) == seat.said[0][1].text
+        assert FIRST.prefill + "".join(pieces) == seat.said[0].replies[0].text
         return seat.said
 
-    ((prompt, reply),) = in_lockstep(Generator(tiny), [conversation], sampled, sources(0))[0]
+    ((prompt, (reply,)),) = in_lockstep(Generator(tiny), [conversation], sampled, sources(0))[0]
     assert prompt == FIRST
     assert len(reply.log_probs) == len(reply.token_ids)
+
+
+def test_a_reply_is_sampled_from_each_of_a_conversations_sources(tiny: Backbone) -> None:
+    last = replace(FIRST, user="What came of it?", prefill="<update>")
+
+    def heat(prompt: Prompt) -> float:
+        return float(prompt is last)
+
+    def conversation(seat: Seat) -> list[Exchange]:
+        seat.reply(FIRST)
+        assert seat.reply(last) == seat.said[1].replies[0]
+        return seat.said
+
+    apart = in_lockstep(Generator(tiny), [conversation] * 4, heat, sources(1, 2, 3, 4))
+    generator = CountedGenerator(tiny)
+    shared = [[source for (source,) in sources(*seeds)] for seeds in ((1, 2, 3), (4,))]
+    found = in_lockstep(generator, [conversation] * 2, heat, shared)
+    assert generator.batches == [2, 1, 4]  # the two that are greedy are one prompt, read once
+    for number, said in enumerate(found):
+        rows = apart[3:] if number else apart[:3]
+        assert said[0] == rows[0][0]
+        assert said[1].replies == tuple(reply for row in rows for reply in row[1].replies)
+    assert len(set(found[0][1].replies)) > 1
 
 
 def test_an_error_in_one_conversation_stops_all_of_them(tiny: Backbone) -> None:

@@ -11,8 +11,9 @@ from core.compressor import Compressor
 from core.embedder import Embedder
 from core.engine import Engine
 from core.evidence import find_tagger
+from core.generation import Prompt
 from core.ingest import Document
-from core.prompts import NOTHING_FOUND
+from core.prompts import ANSWER_OPENING, NOTHING_FOUND
 from core.settings import CompressionSettings, Form, RecallSettings, replaced
 from core.training.rollouts import Rollouts, SampledTurn, Task, Trajectory
 from core.training.teacher_forcing import Row, target_log_probs
@@ -121,6 +122,21 @@ def test_where_only_answers_are_sampled_updates_are_those_of_the_greedy_rollout(
         assert answer.prompt == greedy.turns[-1].prompt
         assert len(answer.log_probs) == len(answer.written)
     assert len({rollout.turns[-1].written for rollout in group}) > 1
+
+
+def test_rollouts_that_share_their_updates_are_those_that_each_go_through_them(
+    model: Backbone, judging: Embedder
+) -> None:
+    asking = rollouts(model, judging)
+    tasks = [task("raw"), replace(task("compressed", "1"), question=ARROWDALE)]
+
+    def heat(prompt: Prompt) -> float:
+        return float(prompt.prefill == ANSWER_OPENING)
+
+    apart, shared = (list(asking._sampled(tasks, 4, alike, heat)) for alike in (1, 4))
+    assert [*map(without_log_probs, shared)] == [*map(without_log_probs, apart)]
+    assert [*map(without_log_probs, asking.sample(tasks, 4, 1.0, "answers"))] == [*map(without_log_probs, apart)]
+    assert [len(set(without_log_probs(group))) > 1 for group in shared] == [True, True]
 
 
 def test_each_turn_knows_the_memory_it_was_shown_and_left(model: Backbone, embedder: Embedder) -> None:
