@@ -276,6 +276,34 @@ class Backbone:
             finally:
                 self._activate(before)
 
+    @contextmanager
+    def merged(self) -> Iterator[None]:
+        """Read with trained adapters as they are now, added to copies of the weights; no gradient reaches them within.
+
+        To write, a small base takes most of its time for adapters that are apart; a large one, which has no room for
+        copies, goes on as before.
+        """
+        small = self._base_parameters <= _MERGED_PARAMETERS
+        roles = [role for role in self.trained if small and role not in self._merged]
+
+        def switch(merged: Mapping[Role, _Merged]) -> None:
+            before = self._active
+            self._activate(None)  # while the layers hold the base's own weights
+            for role in roles:
+                self._merged.pop(role, None)
+            self._merged.update(merged)
+            self._activate(before)
+
+        with self._lock:
+            with self.using(None):
+                added = {role: self._added(role) for role in roles}
+            switch(added)
+        try:
+            yield
+        finally:
+            with self._lock:
+                switch({})
+
     def add_adapter(self, role: Role, *, rank: int, alpha: int) -> None:
         """Give ``role`` a new LoRA adapter on every linear layer. It starts as the identity and can be trained."""
         if role in self.adapters:
@@ -347,7 +375,7 @@ class Backbone:
         self._active = role
         if role in self._merged:
             _point(self._merged[role].weights)
-        on = self._peft is not None and role in self._peft.peft_config
+        on = self._peft is not None and role in self._peft.peft_config and role not in self._merged
         # What peft's own switch sets. That one looks for all layers and turns gradients on and off each time, which for
         # lessons through slots happens several times a pass.
         for layer in self._lora_layers:
@@ -364,14 +392,7 @@ class Backbone:
 
     def _merge(self, role: Role) -> None:
         """Keep the adapter as weights to point the base's layers at, and take it out of the layers' way."""
-        print_ = self.fingerprint(role)
-        weights, base = {}, {}
-        for layer in self.causal_lm.modules():
-            if isinstance(layer, LoraLayer) and role in layer.scaling:
-                linear = layer.get_base_layer()
-                base[linear] = linear.weight.data
-                merged = linear.weight.data.float() + layer.get_delta_weight(role).float()
-                weights[linear] = merged.to(linear.weight.dtype)
+        merged = self._added(role)
         assert self._peft is not None  # noqa: S101 - the role was injected
         if list(self._peft.peft_config) == [role]:
             self._peft.unload()
@@ -379,7 +400,19 @@ class Backbone:
         else:
             self._peft.delete_adapter(role)
         self._lora_layers = [layer for layer in self.causal_lm.modules() if isinstance(layer, LoraLayer)]
-        self._merged[role] = _Merged(weights, base, print_)
+        self._merged[role] = merged
+
+    def _added(self, role: Role) -> _Merged:
+        """Return the weights with the adapter of ``role``, which is not on, added."""
+        weights, base = {}, {}
+        for layer in self._lora_layers:
+            if role in layer.scaling:
+                linear = layer.get_base_layer()
+                base[linear] = linear.weight.data
+                with torch.no_grad():
+                    added = linear.weight.data.float() + layer.get_delta_weight(role).float()
+                weights[linear] = added.to(linear.weight.dtype)
+        return _Merged(weights, base, self.fingerprint(role))
 
     def fingerprint(self, role: Role | None) -> str:
         """Return 16 hex digits of what the base and the adapter of ``role`` compute with; ``None``: the base alone."""

@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
 
 from .chunking import Span, chunk_id, split_text
 from .compressor import Compressor
@@ -88,13 +89,28 @@ class _Pending:
 class Ingest:
     """One run of taking documents into one namespace of a bank."""
 
-    def __init__(self, bank: MemoryBank, compressor: Compressor, embedder: Embedder, namespace: str) -> None:
+    def __init__(
+        self,
+        bank: MemoryBank,
+        compressor: Compressor,
+        embedder: Embedder,
+        namespace: str,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+    ) -> None:
+        """
+        Args:
+            tokenizer: the model's, which no other thread uses meanwhile; ``None``: a copy, which takes longer to make
+                than a few paragraphs to take in.
+
+        Raises:
+            InputError: the namespace has no name.
+        """
         if not namespace.strip():
             raise InputError(f"namespace is {namespace!r}: give it a name")
         require_unicode(namespace, "the namespace")
         self._bank, self._compressor, self._embedder, self._namespace = bank, compressor, embedder, namespace
-        # Its own, because a fast tokenizer may not be used by two threads at once.
-        self._tokenizer = copy.deepcopy(compressor.backbone.tokenizer)
+        # A fast tokenizer may not be used by two threads at once.
+        self._tokenizer = copy.deepcopy(compressor.backbone.tokenizer) if tokenizer is None else tokenizer
         self._pass_tokens = pass_tokens(compressor.backbone.device.type)
         self._pending: dict[str, _Pending] = {}
         self._finished: list[DocumentRecord] = []

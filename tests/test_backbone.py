@@ -319,6 +319,69 @@ def test_a_large_base_keeps_its_adapters_unmerged(
     assert not any(p.requires_grad for p in loaded.adapter_parameters("gate"))
 
 
+def test_what_is_trained_reads_the_same_while_it_is_merged(with_adapters: Backbone) -> None:
+    base = {name: p.clone() for name, p in with_adapters.causal_lm.named_parameters() if "base_layer" in name}
+    apart = {role: read(with_adapters, role) for role in (None, *ROLES)}
+    with with_adapters.using("gate"), with_adapters.merged():
+        assert nearly(still_read(with_adapters, torch.tensor([IDS])), apart["gate"])
+        for role, expected in apart.items():
+            assert nearly(read(with_adapters, role), expected)
+        assert not read_with_gradients(with_adapters, "reasoner").requires_grad
+    assert read_with_gradients(with_adapters, "reasoner").requires_grad
+    for name, parameter in with_adapters.causal_lm.named_parameters():
+        assert name not in base or torch.equal(parameter, base[name])
+    assert all(torch.equal(read(with_adapters, role), expected) for role, expected in apart.items())
+
+
+def nearly(one: Tensor, other: Tensor) -> bool:
+    return torch.allclose(one, other, atol=1e-4, rtol=1e-4)
+
+
+def read_with_gradients(model: Backbone, role: Role) -> Tensor:
+    inputs = torch.tensor([IDS])
+    with model.using(role):
+        return model.hidden(inputs, torch.ones_like(inputs), torch.arange(inputs.shape[1])[None])[0]
+
+
+def test_merged_adapters_are_those_of_the_moment(with_adapters: Backbone) -> None:
+    with with_adapters.merged():
+        before = read(with_adapters, "reasoner")
+    randomize_adapter(with_adapters, "reasoner", 9)
+    apart = read(with_adapters, "reasoner")
+
+    def interrupted() -> None:
+        with with_adapters.merged():
+            assert nearly(read(with_adapters, "reasoner"), apart)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert torch.equal(read(with_adapters, "reasoner"), apart)
+    assert not torch.allclose(before, apart)
+
+
+def test_what_is_trained_is_merged_beside_what_is_merged_for_good(with_adapters: Backbone, tmp_path: Path) -> None:
+    with_adapters.save_adapter("compressor", tmp_path)
+    with_adapters.save_adapter("reasoner", tmp_path)
+    model = backbone()
+    model.load_adapter("compressor", tmp_path / "compressor")
+    model.load_adapter("reasoner", tmp_path / "reasoner", trainable=True)
+    apart = {role: read(model, role) for role in (None, *ROLES)}
+    with model.using("compressor"), model.merged():
+        assert torch.equal(still_read(model, torch.tensor([IDS])), apart["compressor"])
+        for role, expected in apart.items():
+            assert nearly(read(model, role), expected)
+    assert all(torch.equal(read(model, role), expected) for role, expected in apart.items())
+
+
+def test_a_large_base_is_not_merged_for_a_while_either(
+    with_adapters: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.backbone._MERGED_PARAMETERS", 1)
+    with with_adapters.merged():
+        assert read_with_gradients(with_adapters, "reasoner").requires_grad
+
+
 def test_an_adapter_for_another_model_is_refused(with_adapters: Backbone, tmp_path: Path) -> None:
     with_adapters.save_adapter("gate", tmp_path)
     other = backbone("qwen3")

@@ -4,6 +4,7 @@ There is no second decode loop: gate, reasoner, callback and answer are those of
 added is a record of what each turn was shown and what it wrote.
 """
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -100,6 +101,7 @@ class Rollouts:
         """
         self._backbone, self._compressor, self._embedder = backbone, compressor, embedder
         self._recall, self._placement, self._at_once = recall, placement, at_once
+        self._tokenizer = copy.deepcopy(backbone.tokenizer)
 
     def sample(
         self, tasks: Sequence[Task], count: int, temperature: float, sampled: Sampled = "all"
@@ -116,11 +118,12 @@ class Rollouts:
         def heat(prompt: Prompt) -> float:
             return temperature if sampled == "all" or prompt.prefill == ANSWER_OPENING else 0.0
 
-        return [
-            group
-            for first in range(0, len(tasks), together)
-            for group in self._sampled(tasks[first : first + together], count, alike, heat)
-        ]
+        with self._backbone.merged():
+            return [
+                group
+                for first in range(0, len(tasks), together)
+                for group in self._sampled(tasks[first : first + together], count, alike, heat)
+            ]
 
     def _sampled(
         self, tasks: Sequence[Task], count: int, alike: int, temperature: Callable[[Prompt], float]
@@ -145,7 +148,7 @@ class Rollouts:
             model=self._backbone.name, weights="training", embedder=self._embedder.name, **compression.model_dump()
         )
         bank = MemoryBank(made_by)
-        Ingest(bank, self._compressor, self._embedder, DEFAULT_NAMESPACE).run(task.documents)
+        Ingest(bank, self._compressor, self._embedder, DEFAULT_NAMESPACE, self._tokenizer).run(task.documents)
         return bank
 
     def _rollouts(self, task: Task, bank: MemoryBank, count: int, seat: Seat) -> list[Trajectory]:
