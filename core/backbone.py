@@ -83,6 +83,17 @@ def best_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
+def avoid_planned_attention(device: torch.device) -> None:
+    """On CUDA, turn the attention of cuDNN off for this process, where PyTorch would take it.
+
+    It makes a plan for each shape that it has not met, and here nearly each pass has another: a step of reinforcement
+    learning took 2.8 times as long on an H200 with PyTorch 2.11 (docs/benchmarks.md). PyTorch's other fused kernels
+    take over.
+    """
+    if device.type == "cuda":
+        torch.backends.cuda.enable_cudnn_sdp(enabled=False)
+
+
 _MERGED_PARAMETERS = 500_000_000
 """Up to this size a copy of the weights is kept for each adapter in use: unmerged, a small base spends a third of
 a pass on adapters, and a large one has no room for copies."""
@@ -111,6 +122,7 @@ class Backbone:
         self.name = name
         self.tokenizer = tokenizer
         self.causal_lm = causal_lm.eval().requires_grad_(False)
+        avoid_planned_attention(causal_lm.device)
         self.config: PretrainedConfig = causal_lm.config
         self._peft: PeftModel | None = None
         self._trainable: set[str] = set()

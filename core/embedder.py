@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from .backbone import best_dtype
+from .backbone import avoid_planned_attention, best_dtype
 from .chunking import Span, split_text
 from .errors import WeightsError
 from .evidence import fingerprint, load_tagger, tagged
@@ -56,6 +56,7 @@ class Embedder:
         self._reader = None if queries is None else query_encoder(self._model, queries)
         self.odds = UNTRAINED if queries is None else read_query_card(queries).odds
         self._tagger = None if tagger is None else load_tagger(self._model, tagger)
+        avoid_planned_attention(self._model.device)
         dtype = best_dtype(self._model.device)
         self._model.to(dtype)
         if self._reader is not None:

@@ -19,7 +19,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from core.backbone import ROLES, Backbone, Role, check_family
+from core.backbone import ROLES, Backbone, Role, avoid_planned_attention, check_family
 from core.errors import InputError, ModelError, WeightsError
 
 from .tiny_models import CONFIGS, backbone, causal_lm, default_backbone, random_ids, randomize_adapter, tokenizer
@@ -456,6 +456,21 @@ def test_the_fingerprint_is_the_same_in_bf16_and_fp32(with_adapters: Backbone, t
         loaded.load_adapter("compressor", tmp_path / "compressor")
         prints.add(loaded.fingerprint("compressor"))
     assert len(prints) == 1
+
+
+def test_attention_is_not_planned_for_each_length_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    try:
+        torch.backends.cuda.enable_cudnn_sdp(enabled=True)
+        avoid_planned_attention(torch.device("cpu"))
+        assert torch.backends.cuda.cudnn_sdp_enabled()
+        avoid_planned_attention(torch.device("cuda"))
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(enabled=before)
+    asked: list[torch.device] = []
+    monkeypatch.setattr("core.backbone.avoid_planned_attention", asked.append)
+    assert asked == [backbone().device]
 
 
 def test_the_default_model_is_taken_with_its_whole_context() -> None:
