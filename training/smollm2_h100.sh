@@ -14,17 +14,20 @@
 # adapters that ship. evidence and compressor can run side by side; the others need both.
 #
 # A small model leaves a GPU waiting for its next pass. So lessons share passes of --together tokens, processes make the
-# notes, and the compressor and the answers are learned by some runs side by side that differ by their seed (and by α,
-# which a pass can have only one of), whose weights are averaged in the end. Seen: 73 of 80 GiB in use
-# with three runs of the compressor stage, two of evidence, two of a gate and five agents of the evaluation beside each
-# other. RL waits for one token after the other, so it is one run of many questions. All shared the GPU through NVIDIA's
-# MPS (nvidia-cuda-mps-control -d); without it they take turns, which was not measured.
+# notes, and compressor, answers and rl are learned by some runs side by side that differ by their seed (and the
+# compressor by α, which a pass can have only one of), whose weights are averaged in the end. All shared the GPU through
+# NVIDIA's MPS (nvidia-cuda-mps-control -d); without it they take turns, which was not measured.
 #
-# Measured on an H100 80GB HBM3 with 16 cores of an Intel Xeon, all that is named here and five agents of the evaluation
-# beside each other: evidence 0.41 s a step of 64 texts; compressor 5.3 s a step of 32 lessons in each of three runs;
-# answers 2.3 s a step of 12 lessons in each of two runs with four processes for their notes. What they came to is in
-# docs/benchmarks.md, "Trained on a GPU for five minutes each, and not shipped". rl has not been measured: six runs of it
-# at once ran out of memory, four did not end in time.
+# Measured on an H100 80GB HBM3 with 16 cores of an Intel Xeon, evidence, compressor and answers and five agents of the
+# evaluation beside each other, 73 of 80 GiB in use: evidence 0.41 s a step of 64 texts; compressor 5.3 s a step of 32
+# lessons in each of three runs; answers 2.3 s a step of 12 lessons in each of two runs with four processes for their
+# notes. That was with the attention of cuDNN, which plans anew for each length; it is off since, and they have not been
+# run again. Measured on an H200 with PyTorch 2.11, six runs of rl beside each other: 12 s a step of 32 questions with
+# eight answers each, 54 GiB in use, 34 s with cuDNN's attention. A step reads 53,000 tokens and writes 2,400 (its
+# first, counted on a CPU by a throw-away script), so that the six come to 28,000 tokens a second and some 11 TFLOP/s,
+# 1.4 in a hundred of the 790 that an 8192³ product in bf16 reached on such a machine another day: it is bound by the
+# launching of kernels for one token after the other.
+# What all of them came to is in docs/benchmarks.md, "Trained on a GPU, and not shipped".
 #
 # A run can only go on where its folder is: $RUNS/*/checkpoint.safetensors holds parameters and optimiser in
 # fp32 (three numbers for each parameter of the adapters that are trained). Where only small files can be
@@ -54,9 +57,9 @@ piece() {  # stage, adapters to start from, further options
         "${resume[@]}" "$@"
 }
 
-average() {  # two folders of adapters, and the one to write
+average() {  # two folders of adapters, the one to write, and the second's share
     rm -rf "$3"
-    "$python" -m core.training.average "$1" "$2" --out "$3"
+    "$python" -m core.training.average "$1" "$2" --out "$3" --share "${4:-0.5}"
 }
 
 case ${1:?"split DIR, join DIR, data DIR, evidence, compressor, answers or rl"} in
@@ -115,11 +118,24 @@ answers)
     average "$runs/reasoner-1/adapters" "$runs/reasoner-2/adapters" "$runs/answers"
     ;;
 # Of the questions some without their paragraphs, some without what says the answer: else the policy unlearns to say
-# that it does not know.
+# that it does not know. It starts from halves of the compressor's stage and of what that began with, which has
+# been through rl before.
 rl)
-    piece rl "$runs/answers" --forms compressed --ratios 4 --sampled answers --outcome f1 --absent 0.08 --withheld 0.12 \
-        --answer-tokens 24 --steps 40 --batch 64 --together 5000 --group 8 --rollouts-at-once 512 --warmup 4 \
-        --kl-weight 0 --learning-rate 3e-4
+    average "$start" "$runs/compressor" "$runs/warm"
+    "$(dirname "$0")/rl_data.sh" "$data" "$runs/rl-data"
+    for seed in 1 2 3 4 5 6; do
+        data=$runs/rl-data piece rl "$runs/warm" --forms raw --sampled answers --outcome f1 --absent 0.1 --withheld 0.05 \
+            --max-steps 6 --update-tokens 40 --answer-tokens 24 --steps 28 --batch 32 --together 8000 --group 8 \
+            --rollouts-at-once 256 --warmup 3 --kl-weight 0 --learning-rate 4e-4 --seed "$seed" --held-out-questions 8 \
+            --evaluate-every 100 > "$runs/rl-$seed.log" 2>&1 &
+    done
+    wait
+    for pair in "1 2" "3 4" "5 6"; do
+        read -r one other <<< "$pair"
+        average "$runs/rl-$one/adapters" "$runs/rl-$other/adapters" "$runs/rl-$one-$other"
+    done
+    average "$runs/rl-1-2" "$runs/rl-3-4" "$runs/rl-1-4"
+    average "$runs/rl-1-4" "$runs/rl-5-6" "$runs/rl" 0.3333
     ;;
 *) echo "unknown: $1" >&2; exit 2 ;;
 esac
