@@ -378,7 +378,7 @@ class Backbone:
                 self._peft = PeftModel(self.causal_lm, config, adapter_name=role)
         else:
             self._peft.add_adapter(role, config)
-        self._lora_layers = [module for module in self.causal_lm.modules() if isinstance(module, LoraLayer)]
+        self._lora_layers = self._found_lora_layers()
         self._activate(self._active)
 
     def _activate(self, role: Role | None) -> None:
@@ -411,8 +411,11 @@ class Backbone:
             self._peft = None
         else:
             self._peft.delete_adapter(role)
-        self._lora_layers = [layer for layer in self.causal_lm.modules() if isinstance(layer, LoraLayer)]
+        self._lora_layers = self._found_lora_layers()
         self._merged[role] = merged
+
+    def _found_lora_layers(self) -> list[LoraLayer]:
+        return [module for module in self.causal_lm.modules() if isinstance(module, LoraLayer)]
 
     def _added(self, role: Role) -> _Merged:
         """Return the weights with the adapter of ``role``, which is not on, added."""
@@ -432,8 +435,7 @@ class Backbone:
             return self._merged[role].fingerprint
         weights = {n: p for n, p in self.causal_lm.named_parameters() if f".{role}." in n}
         # The same matrices scaled otherwise compute other slots.
-        layers = (module for module in self.causal_lm.modules() if isinstance(module, LoraLayer))
-        scales = [layer.scaling[role] for layer in layers if role in layer.scaling]
+        scales = [layer.scaling[role] for layer in self._lora_layers if role in layer.scaling]
         parts = f"{self.base_fingerprint}{_hash_tensors(weights)}{scales or ''}"
         return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
