@@ -9,6 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ..errors import CompressedMemoryError
@@ -43,8 +44,7 @@ def _run(parsed: argparse.Namespace, command: str) -> int:
         seed=parsed.seed,
         shared=parsed.shared_haystack,
         gap=parsed.gap,
-        absent=parsed.absent,
-        withheld=parsed.withheld,
+        lacking=parsed.lacking,
         model=parsed.model,
         adapters=parsed.adapters,
         embedder=parsed.embedder,
@@ -69,8 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--offset", type=_not_negative, default=0, metavar="N", help="usable questions of each file to skip")
     add("--shared-haystack", action="store_true", help="one haystack for all questions, taken in once")
     add("--gap", type=_not_negative, metavar="D", help="distant evidence: gold reversed, D documents or more between")
-    add("--absent", action="store_true", help="leave the gold documents out: what is declined is right")
-    add("--withheld", action="store_true", help="take what says the answer out of them: what is declined is right")
+    lack = partial(parser.add_mutually_exclusive_group().add_argument, dest="lacking", action="store_const")
+    lack("--absent", const="absent", help="leave the gold documents out: what is declined is right")
+    lack("--withheld", const="withheld", help="take what says the answer out of them: what is declined is right")
     add("--minutes", type=float, help="stop in good order after so many")
     add("--seed", type=int, default=0)
     add("--model", help="known model, folder or Hugging Face id [SmolLM2-135M-Instruct]")

@@ -15,6 +15,7 @@ from .metrics import gold_read, score_question, source_precision
 from .peak_memory import PeakMemory, peak_memory
 from .records import Record, Records
 from .systems.system import Corpus, Outcome, System
+from .withheld import Lacking
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,7 @@ class Plan:
     seed: int = 0
     shared: bool = False
     gap: int | None = None
-    absent: bool = False
-    """Whether the gold documents are left out."""
-    withheld: bool = False
-    """Whether what says the answer is taken out of them."""
+    lacking: Lacking = None
 
     @property
     def keys(self) -> set[tuple[str, str, int, str]]:
@@ -95,15 +93,7 @@ class Comparison:
             if not missing or self._late():
                 continue
             plan = self._plan
-            haystack = own_haystack(
-                question,
-                task.pool,
-                documents,
-                seed=plan.seed,
-                gap=plan.gap,
-                absent=plan.absent,
-                withheld=plan.withheld,
-            )
+            haystack = own_haystack(question, task.pool, documents, seed=plan.seed, gap=plan.gap, lacking=plan.lacking)
             tokens = len(self._backbone.encode(haystack.text))
             for name in missing:
                 if self._late():

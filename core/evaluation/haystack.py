@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..ingest import Document
 from ..questions import Paragraph, Question
 from .reasoning_order import reasoning_order
-from .withheld import without_answer
+from .withheld import Lacking, without_answer
 
 
 @dataclass(frozen=True)
@@ -94,15 +94,15 @@ def own_haystack(
     *,
     seed: int = 0,
     gap: int | None = None,
-    absent: bool = False,
-    withheld: bool = False,
+    lacking: Lacking = None,
 ) -> Haystack:
     """Hide the paragraphs of ``question`` among ``documents`` in all.
 
     Args:
-        absent: leaves the gold documents out, with more distractors in their place: nothing says the answer.
-        withheld: takes what says the answer out of them (:func:`core.evaluation.withheld.without_answer`): what is left
-            is near. A gold document from which nothing had to be taken, such as that of a first hop, is gold still.
+        lacking: ``absent`` leaves the gold documents out, with more distractors in their place: nothing says the
+            answer. ``withheld`` takes what says the answer out of them
+            (:func:`core.evaluation.withheld.without_answer`): what is left is near. A gold document from which nothing
+            had to be taken, such as that of a first hop, is gold still.
         gap: puts the gold documents in the reverse order of reasoning, at least so many others between two of them.
 
     Raises:
@@ -113,8 +113,8 @@ def own_haystack(
             f"question {question.id!r} has {len(_own(question))} paragraphs, {len(question.gold)} of them gold: it "
             f"cannot be asked of {documents} documents"
         )
-    own = [paragraph for paragraph in _own(question) if not ((absent or withheld) and paragraph.support)]
-    if withheld:
+    own = [paragraph for paragraph in _own(question) if not (lacking and paragraph.support)]
+    if lacking == "withheld":
         left = without_answer(question, Random(f"{seed}:{question.id}:withheld"))  # noqa: S311 - no secret
         own += [paragraph.model_copy(update={"support": ()}) for paragraph in left]
     others = pool.drawn(documents - len(own), own, question.gold, seed, question.id, "distractors")

@@ -25,6 +25,7 @@ from .records import Record, Records, RunSettings
 from .results import write_results
 from .systems.naming import one_placement, system_named
 from .systems.passage_reader import reading_prompt
+from .withheld import Lacking
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,7 @@ class Request:
     seed: int
     shared: bool
     gap: int | None
-    absent: bool
-    withheld: bool
+    lacking: Lacking
     model: str | None
     adapters: str
     embedder: str | None
@@ -76,8 +76,7 @@ def run(request: Request, deadline: float | None = None) -> int:
         request.seed,
         request.shared,
         request.gap,
-        request.absent,
-        request.withheld,
+        request.lacking,
     )
     _warm_up(backbone, embedder)
     code, finished = 0, False
@@ -96,13 +95,11 @@ def run(request: Request, deadline: float | None = None) -> int:
 
 
 def _check_options(request: Request) -> None:
-    given = {"--gap places": request.gap is not None, "--absent leaves out": request.absent}
-    given["--withheld takes out"] = request.withheld
-    asked = [what for what, wanted in given.items() if wanted]
+    asked = [f"--{name}" for name in ("gap" if request.gap is not None else None, request.lacking) if name]
     if request.shared and asked:
-        raise InputError(f"{asked[0]} the evidence of one question: leave out --shared-haystack")
+        raise InputError(f"{asked[0]} is about the evidence of one question: leave out --shared-haystack")
     if len(asked) > 1:
-        raise InputError(f"{' and '.join(what.split()[0] for what in asked)} do not go together: give one of them")
+        raise InputError(f"{' and '.join(asked)} do not go together: give one of them")
 
 
 def _backbone(model: str, adapters: str, placement: Placement | None) -> tuple[Backbone, Placement]:
@@ -131,8 +128,7 @@ def _check_sizes(request: Request, task: Task) -> None:
                 documents,
                 seed=request.seed,
                 gap=request.gap,
-                absent=request.absent,
-                withheld=request.withheld,
+                lacking=request.lacking,
             )
 
 
@@ -163,8 +159,8 @@ def _settings(request: Request, backbone: Backbone, embedder: Embedder) -> RunSe
         shared_haystack=request.shared,
         questions=(request.offset, request.questions) if request.shared else None,
         gap=request.gap,
-        absent=request.absent,
-        withheld=request.withheld,
+        absent=request.lacking == "absent",
+        withheld=request.lacking == "withheld",
         model=backbone.name,
         weights=" ".join(backbone.fingerprint(role) for role in ROLES),
         embedder=embedder.fingerprint,

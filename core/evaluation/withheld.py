@@ -6,9 +6,13 @@ not to fit the question, which needs nobody to write anything.
 
 from collections.abc import Sequence
 from random import Random
+from typing import Literal
 
 from ..questions import Paragraph, Question
 from ..working_memory import words
+
+Lacking = Literal["absent", "withheld"] | None
+"""What the documents of a question do not have: the gold ones, or what says the answer in them."""
 
 _ARTICLES = ("a", "an", "the")
 

@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -33,6 +32,7 @@ from ..embedder import Embedder
 from ..errors import InputError
 from ..evaluation.haystack import Pool, own_haystack
 from ..evaluation.metrics import score_answer
+from ..evaluation.withheld import Lacking
 from ..kv_cache import Slots
 from ..questions import Question
 from ..settings import CompressionSettings, Form, Ratio, RecallSettings
@@ -46,9 +46,6 @@ from .settings import TrainingSettings
 from .shuffled import Shuffled
 from .stage import Stage
 from .teacher_forcing import Row, target_log_probs
-
-_Lacking = Literal["absent", "withheld"] | None
-"""What the documents of a question do not have: the gold ones, or what says the answer in them."""
 
 
 @dataclass(frozen=True)
@@ -183,14 +180,15 @@ class Reinforce(Stage[Piece]):
             found[f"exact_match_{form}"] = sum(score.exact_match for score in scores) / len(scores)
             found[f"f1_{form}"] = sum(score.f1 for score in scores) / len(scores)
             found[f"reward_{form}"] = sum(rewards) / len(rewards)
-            for lacking, share in (("absent", self.settings.absent), ("withheld", self.settings.withheld)):
+            shares: dict[Lacking, float] = {"absent": self.settings.absent, "withheld": self.settings.withheld}
+            for lacking, share in shares.items():
                 if share:
-                    declined = [group.outcomes[0] for group in self._answered(form, cast(_Lacking, lacking))]
+                    declined = [group.outcomes[0] for group in self._answered(form, lacking)]
                     name = "declined" if lacking == "absent" else "declined_withheld"
                     found[f"{name}_{form}"] = sum(declined) / len(declined)
         return found
 
-    def _answered(self, form: Form, lacking: _Lacking = None) -> list[Group]:
+    def _answered(self, form: Form, lacking: Lacking = None) -> list[Group]:
         tasks = [self._task(question, form, 4, 0, "held out", lacking) for question in self._held_out]
         answered = self._rollouts.sample(tasks, 1, 0.0)
         return [self._reward(task.gold, rollouts) for task, rollouts in zip(tasks, answered, strict=True)]
@@ -205,16 +203,15 @@ class Reinforce(Stage[Piece]):
         random = Random(f"{self.settings.seed}:{place}")
         form, ratio = random.choice(self.settings.forms), random.choice(self.settings.ratios)
         lot = random.random() - self.settings.absent
-        lacking: _Lacking = "absent" if lot < 0 else "withheld" if lot < self.settings.withheld else None
+        lacking: Lacking = "absent" if lot < 0 else "withheld" if lot < self.settings.withheld else None
         seed = self.settings.seed + place
         return self._task(self._order.at(place), form, ratio, seed, f"{self.settings.seed}:{place}", lacking)
 
     def _task(
-        self, question: Question, form: Form, ratio: Ratio, haystack_seed: int, seed: str, lacking: _Lacking
+        self, question: Question, form: Form, ratio: Ratio, haystack_seed: int, seed: str, lacking: Lacking
     ) -> Task:
         documents = max(self.settings.haystack, len(question.paragraphs))
-        absent, withheld = lacking == "absent", lacking == "withheld"
-        haystack = own_haystack(question, self._pool, documents, seed=haystack_seed, absent=absent, withheld=withheld)
+        haystack = own_haystack(question, self._pool, documents, seed=haystack_seed, lacking=lacking)
         return Task(question, haystack.documents, form, ratio, seed, lacking is not None)
 
     def _pieces(self, task: Task, group: Group) -> list[Piece]:

@@ -95,7 +95,7 @@ def test_gold_stands_elsewhere_for_each_question_and_length_and_seed(pool: Pool)
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.id)
 def test_without_its_gold_a_haystack_is_as_large_and_holds_the_same_others(pool: Pool, question: Question) -> None:
-    whole, absent = own_haystack(question, pool, 20), own_haystack(question, pool, 20, absent=True)
+    whole, absent = own_haystack(question, pool, 20), own_haystack(question, pool, 20, lacking="absent")
     gold = {paragraph.document for paragraph in question.gold}
     assert len(absent.documents) == len(set(texts(absent))) == 20
     assert not gold & set(texts(absent))
@@ -104,14 +104,14 @@ def test_without_its_gold_a_haystack_is_as_large_and_holds_the_same_others(pool:
 
 
 def test_with_the_answer_withheld_the_rest_of_the_gold_stays(pool: Pool) -> None:
-    withheld = own_haystack(ARROWDALE, pool, 20, withheld=True)
+    withheld = own_haystack(ARROWDALE, pool, 20, lacking="withheld")
     assert len(withheld.documents) == len(set(texts(withheld))) == 20
     assert not any(answer in text for answer in ARROWDALE.answers for text in texts(withheld))
     left = {text.split("\n")[0] for text in texts(withheld)} & {p.title for p in ARROWDALE.gold}
     assert left
     unchanged = {p.document for p in ARROWDALE.gold} & set(texts(withheld))
     assert {withheld.documents[int(name) - 1].text for name in withheld.supporting["arrowdale"]} == unchanged
-    assert withheld == own_haystack(ARROWDALE, pool, 20, withheld=True)
+    assert withheld == own_haystack(ARROWDALE, pool, 20, lacking="withheld")
 
 
 def test_no_gold_paragraph_and_no_namesake_is_a_distractor() -> None:

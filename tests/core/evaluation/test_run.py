@@ -109,6 +109,12 @@ def test_without_what_says_it_what_is_declined_is_reported(files, tmp_path: Path
     assert f"{lacking} True, now False" in capsys.readouterr().err
 
 
+def test_what_is_left_out_is_one_of_two_things(files, tmp_path: Path, capsys) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([*command(files, tmp_path, "--systems", "bm25"), "--absent", "--withheld"])
+    assert "--withheld: not allowed with argument --absent" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -117,8 +123,7 @@ def test_without_what_says_it_what_is_declined_is_reported(files, tmp_path: Path
         (["--shared-haystack", "--gap", "2"], "leave out --shared-haystack"),
         (["--shared-haystack", "--absent"], "leave out --shared-haystack"),
         (["--gap", "2", "--absent"], "--gap and --absent do not go together: give one of them"),
-        (["--shared-haystack", "--withheld"], "--withheld takes out the evidence of one question"),
-        (["--absent", "--withheld"], "--absent and --withheld do not go together"),
+        (["--shared-haystack", "--withheld"], "--withheld is about the evidence of one question"),
         (["--offset", "7"], "with --offset 7"),
         (["--pool", "/nowhere.jsonl"], "/nowhere.jsonl is no file"),
         (["--data", "/nowhere.jsonl"], "/nowhere.jsonl is no file"),
