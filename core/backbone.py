@@ -87,8 +87,8 @@ def avoid_planned_attention(device: torch.device) -> None:
     """On CUDA, turn the attention of cuDNN off for this process, where PyTorch would take it.
 
     It makes a plan for each shape that it has not met, and here nearly each pass has another: a step of reinforcement
-    learning took 2.8 times as long on an H200 with PyTorch 2.11 (docs/benchmarks.md). PyTorch's other fused kernels
-    take over.
+    learning took 2.8 times as long on an H200 with PyTorch 2.11 (training/smollm2_h100.sh). PyTorch's other fused
+    kernels take over.
     """
     if device.type == "cuda":
         torch.backends.cuda.enable_cudnn_sdp(enabled=False)

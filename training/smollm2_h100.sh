@@ -18,16 +18,16 @@
 # compressor by α, which a pass can have only one of), whose weights are averaged in the end. All shared the GPU through
 # NVIDIA's MPS (nvidia-cuda-mps-control -d); without it they take turns, which was not measured.
 #
-# Measured on an H100 80GB HBM3 with 16 cores of an Intel Xeon, evidence, compressor and answers and five agents of the
-# evaluation beside each other, 73 of 80 GiB in use: evidence 0.41 s a step of 64 texts; compressor 5.3 s a step of 32
-# lessons in each of three runs; answers 2.3 s a step of 12 lessons in each of two runs with four processes for their
-# notes. That was with the attention of cuDNN, which plans anew for each length; it is off since, and they have not been
-# run again. Measured on an H200 with PyTorch 2.11, six runs of rl beside each other: 12 s a step of 32 questions with
-# eight answers each, 54 GiB in use, 34 s with cuDNN's attention. A step reads 53,000 tokens and writes 2,400 (its
-# first, counted on a CPU by a throw-away script), so that the six come to 28,000 tokens a second and some 11 TFLOP/s,
-# 1.4 in a hundred of the 790 that an 8192³ product in bf16 reached on such a machine another day: it is bound by the
-# launching of kernels for one token after the other.
-# What all of them came to is in docs/benchmarks.md, "Trained on a GPU, and not shipped".
+# Measured on an H100 80GB HBM3 with 16 cores of an Intel Xeon, evidence, compressor and answers and five agents of
+# the evaluation beside each other, 73 of 80 GiB in use: evidence 0.41 s a step of 64 texts; compressor 5.3 s a step
+# of 32 lessons in each of three runs; answers 2.3 s a step of 12 lessons in each of two runs with four processes for
+# their notes. That was with the attention of cuDNN, which plans anew for each length; it is off since, and they have
+# not been run again. Measured on an H200 with PyTorch 2.11, six runs of rl beside each other: 12 s a step of 32
+# questions with eight answers each, 54 GiB in use, 34 s in the first three steps with cuDNN's attention. A step reads
+# 53,000 tokens and writes 2,400 (its first, counted on a CPU by a throw-away script), so that the six come to 28,000
+# tokens a second and some 11 TFLOP/s, 1.4 in a hundred of the 790 that an 8192³ product in bf16 reached on such a
+# machine another day: it is bound by the launching of kernels for one token after the other. What all of them came to
+# is in docs/benchmarks.md, "Trained on a GPU, and not shipped".
 #
 # A run can only go on where its folder is: $RUNS/*/checkpoint.safetensors holds parameters and optimiser in
 # fp32 (three numbers for each parameter of the adapters that are trained). Where only small files can be
