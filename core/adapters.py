@@ -32,13 +32,21 @@ def find_adapters(adapters: str, model: str) -> Path | None:
         adapters: ``"default"``, those that ship for this model if there are any; ``"none"``; or a folder.
 
     Raises:
-        WeightsError: the folder holds no adapters.
+        WeightsError: the folder holds no adapters, or those that ship are not whole.
     """
     if adapters == NO_ADAPTERS:
         return None
     if adapters == DEFAULT_ADAPTERS:
         shipped = SHIPPED / model
-        return shipped if (shipped / CARD).is_file() else None
+        if (shipped / CARD).is_file():
+            return shipped
+        if shipped.parent == SHIPPED and shipped.is_dir():
+            # Without them everything would go on, and answer badly.
+            raise WeightsError(
+                f"the adapters that ship for {model} are not whole: no {CARD} at {shipped}. Install compressed-memory "
+                "again, or set adapters to 'none'"
+            )
+        return None
     folder = Path(adapters)
     if not (folder / CARD).is_file():
         raise WeightsError(

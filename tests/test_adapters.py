@@ -131,6 +131,17 @@ def test_what_is_asked_for_is_found_or_named(tmp_path: Path) -> None:
         load_adapters(backbone(), tmp_path, "in_place")
 
 
+def test_what_ships_and_is_not_whole_is_not_taken_for_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.adapters.SHIPPED", tmp_path / "pretrained")
+    (tmp_path / "pretrained" / "one" / "reasoner").mkdir(parents=True)
+    with pytest.raises(WeightsError, match=f"ship for one are not whole: no {CARD} at .*one. Install"):
+        find_adapters("default", "one")
+    assert find_adapters("default", "another") is None
+    assert find_adapters("default", str(tmp_path)) is None  # the folder of a model of the user's own
+    (tmp_path / "pretrained" / "one" / CARD).write_text("{}")
+    assert find_adapters("default", "one") == tmp_path / "pretrained" / "one"
+
+
 def test_an_engine_reads_slots_once_both_adapters_are_there(
     base: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
