@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch import Tensor
 
 from core.backbone import Backbone
 from core.compressor import Compressor
@@ -13,6 +14,7 @@ from core.engine import Engine
 from core.evidence import find_tagger
 from core.generation import Prompt
 from core.ingest import Document
+from core.kv_cache import Prefix
 from core.prompts import ANSWER_OPENING, NOTHING_FOUND
 from core.settings import CompressionSettings, Form, RecallSettings, replaced
 from core.training.rollouts import Rollouts, SampledTurn, Task, Trajectory
@@ -137,6 +139,26 @@ def test_rollouts_that_share_their_updates_are_those_that_each_go_through_them(
     assert [*map(without_log_probs, shared)] == [*map(without_log_probs, apart)]
     assert [*map(without_log_probs, asking.sample(tasks, 4, 1.0, "answers"))] == [*map(without_log_probs, apart)]
     assert [len(set(without_log_probs(group))) > 1 for group in shared] == [True, True]
+
+
+def test_what_is_sampled_is_read_with_merged_adapters_and_what_is_learned_is_not(
+    model: Backbone, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached: list[bool] = []
+    hidden = model.hidden
+
+    def watched(*args: Tensor, **options: bool) -> tuple[Tensor, Prefix]:
+        with torch.enable_grad():
+            found = hidden(*args, **options)
+        reached.append(found[0].requires_grad)
+        return found
+
+    monkeypatch.setattr(model, "hidden", watched)
+    ((rollout, *_),) = rollouts(model, embedder).sample([task("raw")], 2, 1.0)
+    assert reached
+    assert not any(reached)
+    target_log_probs(model, [Row(rollout.turns[0].prompt, rollout.turns[0].written)])
+    assert reached[-1]
 
 
 def test_each_turn_knows_the_memory_it_was_shown_and_left(model: Backbone, embedder: Embedder) -> None:
