@@ -99,8 +99,8 @@ class Ingest:
     ) -> None:
         """
         Args:
-            tokenizer: the model's, which no other thread uses meanwhile; ``None``: a copy, which takes longer to make
-                than a few paragraphs to take in.
+            tokenizer: the model's, which no other thread uses meanwhile, where many banks are made one after the other;
+                ``None``: a copy is made.
 
         Raises:
             InputError: the namespace has no name.

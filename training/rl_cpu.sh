@@ -10,8 +10,9 @@
 # document answers.
 #
 # Measured: 32 seconds a step, two threads on the two cores of an AMD EPYC with AVX-512 in bf16, nothing beside it; 47
-# when the adapter that ships was made, of step 66 of 90, because each answer went through the question by itself. The
-# recipe has not been run whole. What it came to is in docs/benchmarks.md, "Answers learned by reinforcement".
+# when the adapter that ships was made, of step 66 of 90: then each answer went through the question by itself, and the
+# adapters were apart from the weights. The recipe has not been run whole. What it came to is in docs/benchmarks.md,
+# "Answers learned by reinforcement".
 set -euo pipefail
 data=${DATA:-../shared/data}
 start=${START:-core/pretrained/SmolLM2-135M-Instruct}

@@ -10,8 +10,9 @@
 # With a network, leave split and join out: the base model is fetched when it is first needed.
 # DATA, RUNS and PYTHON may be set; MINUTES is how long a piece is.
 #
-# Order: evidence, compressor, answers, rl. Each starts from the adapters of those before it, the first from START, the
-# adapters that ship. evidence and compressor can run side by side; the others need both.
+# evidence and compressor start from START, the adapters that ship, and can run side by side. answers goes on from both.
+# rl goes on from the compressor's stage and START, with the tagger that ships and not with what answers came to, which
+# did worse.
 #
 # A small model leaves a GPU waiting for its next pass. So lessons share passes of --together tokens, processes make the
 # notes, and compressor, answers and rl are learned by some runs side by side that differ by their seed (and the
@@ -26,8 +27,9 @@
 # questions with eight answers each, 54 GiB in use, 34 s in the first three steps with cuDNN's attention. A step reads
 # 53,000 tokens and writes 2,400 (its first, counted on a CPU by a throw-away script), so that the six come to 28,000
 # tokens a second and some 11 TFLOP/s, 1.4 in a hundred of the 790 that an 8192³ product in bf16 reached on such a
-# machine another day: it is bound by the launching of kernels for one token after the other. What all of them came to
-# is in docs/benchmarks.md, "Trained on a GPU, and not shipped".
+# machine another day (FLOP are reckoned from the tokens, not measured). As far as seen it waits for kernels to be
+# launched for one token after the other: a token of 64 rows took 23 ms (throw-away timing). What all of them came to is
+# in docs/benchmarks.md, "Trained on a GPU, and not shipped".
 #
 # A run can only go on where its folder is: $RUNS/*/checkpoint.safetensors holds parameters and optimiser in
 # fp32 (three numbers for each parameter of the adapters that are trained). Where only small files can be
