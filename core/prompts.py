@@ -33,18 +33,22 @@ class Instructions:
 
 UPDATE_OPENING, UPDATE_STOP = "<update>", "</recall>"
 ANSWER_OPENING, ANSWER_STOP = "<answer>", "</answer>"
+WORKING_OPENING, WORKING_END = "<working>", "</working>"
+"""Around what a trained reasoner writes down first where the answer follows from several facts: a small model compares
+two years when they stand side by side, and guesses when they do not (scratchpads: Nye et al., arXiv 2112.00114)."""
 UNKNOWN = "unknown"
 """What a trained reasoner answers where its notes do not say it."""
 NOTHING_FOUND = "I found nothing about this in the documents."
 
 _UPDATE = re.compile(r"<update>(.*?)(?:</update>|<recall>|\Z)", re.DOTALL)
 _RECALL = re.compile(r"<recall>(.*?)</recall>", re.DOTALL)
+_WORKING = re.compile(rf"\s*{WORKING_OPENING}.*?(?:{WORKING_END}|\Z)", re.DOTALL)
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
 _NONE = re.compile(r"\W*(none|nothing|no (?:facts?|information|notes?))\W*", re.IGNORECASE)
 _SAID = r"(?:(?!</?(?:update|recall|answer)>).)*"  # anything but one of the tags
 _WELL_FORMED = re.compile(
     rf"\s*(?:<update>{_SAID}</update>\s*(?:<recall>\s*(?!<)\S{_SAID}</recall>)?"
-    rf"|<answer>\s*(?!<)\S{_SAID}</answer>)\s*",
+    rf"|<answer>\s*(?:{WORKING_OPENING}{_SAID}{WORKING_END}\s*)?(?!<)\S{_SAID}</answer>)\s*",
     re.DOTALL,
 )
 _UNKNOWN = re.compile(rf"\s*{UNKNOWN}\W*", re.IGNORECASE)
@@ -104,13 +108,18 @@ def parse_update(reply: str) -> ParsedUpdate:
 
 
 def parse_answer(reply: str) -> str:
-    """Read the ``<answer>`` payload out of a reply; empty where there is none, or where it is that nothing is known."""
+    """Read the ``<answer>`` payload out of a reply, without the working before it; empty where there is none, or where
+    it is that nothing is known."""
     found = _ANSWER.search(reply)
-    return "" if found is None or _UNKNOWN.fullmatch(found.group(1)) else found.group(1).strip()
+    said = found.group(1) if found else ""
+    if working := _WORKING.match(said):
+        said = said[working.end() :]
+    return "" if _UNKNOWN.fullmatch(said) else said.strip()
 
 
 class AnswerStream:
-    """Passes an answer on while it is written: all that :func:`parse_answer` will return, tags and blanks held back."""
+    """Passes an answer on while it is written: all that :func:`parse_answer` will return, tags, working and blanks held
+    back."""
 
     def __init__(self, on_text: Callable[[str], None]) -> None:
         self._on_text, self._reply, self._shown = on_text, "", 0
@@ -127,8 +136,8 @@ class AnswerStream:
         # What the stop may have begun with waits for what follows; so do blanks, which count only between words.
         kept = next(n for n in range(len(ANSWER_STOP) - 1, -1, -1) if text.endswith(ANSWER_STOP[:n]))
         sure = parse_answer(text[: len(text) - kept])
-        if ANSWER_STOP not in text and UNKNOWN.startswith(sure.lower()):
-            return  # it may become that nothing is known
+        if ANSWER_STOP not in text and (UNKNOWN.startswith(sure.lower()) or WORKING_OPENING.startswith(sure)):
+            return  # it may become that nothing is known, or working
         if len(sure) > self._shown:
             self._on_text(sure[self._shown :])
             self._shown = len(sure)

@@ -55,6 +55,8 @@ class Question(BaseModel):
     """The dataset's own kind of question, such as ``bridge`` or ``comparison``."""
     decomposition: tuple[tuple[str, str], ...] = ()
     """Single-hop questions and their answers, in the order of reasoning, where the dataset has them."""
+    working: str | None = None
+    """The facts that the answer follows from, as a reader should write them down before it, where the data has them."""
     wanted: Literal["any", "all"] = "any"
     """Whether ``answers`` are one answer and its aliases, or several answers that are all wanted."""
     ordered: bool = False

@@ -112,8 +112,8 @@ class RecallSettings(CheckedSettings):
     """Most tokens of working memory; older lines leave it first and stay within the callback's reach."""
     update_tokens: Annotated[int, Field(ge=8, le=4096)] = 64
     """Most tokens that the reasoner writes after reading a chunk."""
-    answer_tokens: Annotated[int, Field(ge=4, le=4096)] = 64
-    """Most tokens of the answer."""
+    answer_tokens: Annotated[int, Field(ge=4, le=4096)] = 160
+    """Most tokens of the answer, and of the facts that a trained reasoner writes down before it."""
     candidates: Annotated[int, Field(ge=1)] | None = 2048
     """Passages that the index returns for the gate to score; ``None`` scores every passage."""
     decline_bias: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None

@@ -89,6 +89,11 @@ def test_an_update_is_read(reply: str, notes: tuple[str, ...], recall: str | Non
         ("<answer>unknown", ""),
         ("<answer>the unknown soldier</answer>", "the unknown soldier"),
         ("<answer>Unknown Pleasures</answer>", "Unknown Pleasures"),
+        ("<answer><working>Anna: 1858; Jens: 1860; 1858 < 1860</working>Anna</answer>", "Anna"),
+        ("<answer> <working>Anna: 1858</working> Anna\n</answer>", "Anna"),
+        ("<answer><working>Anna: 1858; Jens", ""),  # cut off: what it comes to is not known
+        ("<answer><working>Anna: 1858</working>unknown</answer>", ""),
+        ("<answer>Working Girl <working>", "Working Girl <working>"),  # it stands before an answer, nowhere else
     ],
 )
 def test_an_answer_is_read(reply: str, answer: str) -> None:
@@ -152,6 +157,10 @@ def test_a_gate_prompt_follows_the_slots_as_a_new_paragraph_and_ends_in_the_ques
         "Unknown.</answer>",
         "Unknown Pleasures</answer>",
         "Un</answer>",
+        "<working>Anna: 1858; Jens: 1860; 1858 < 1860</working>Anna</answer>",
+        " <working>Anna: 1858</working> unknown</answer>",
+        "<working>Anna: 1858; Je",
+        "<work of art</answer>",
     ],
 )
 @pytest.mark.parametrize("size", [1, 2, 3, 100])

@@ -13,3 +13,8 @@ technical=$data/train/python-docstrings.jsonl.gz
 if [ -f "$technical" ]; then
     zcat "$technical" | awk 'NR % 6 == 0' > "$mixed/train/python-docstrings.jsonl"
 fi
+# Comparisons and two hops, likewise: python -m core.training.encyclopaedia_data
+encyclopaedia=$data/train/encyclopaedia.jsonl.gz
+if [ -f "$encyclopaedia" ]; then
+    zcat "$encyclopaedia" | awk 'NR % 5 == 0' > "$mixed/train/encyclopaedia.jsonl"
+fi

@@ -20,7 +20,15 @@ from typing import Literal
 
 from ..errors import InputError
 from ..headings import titled
-from ..prompts import ANSWER_OPENING, UPDATE_OPENING, answer_prompt, update_prompt
+from ..prompts import (
+    ANSWER_OPENING,
+    ANSWER_STOP,
+    UPDATE_OPENING,
+    WORKING_END,
+    WORKING_OPENING,
+    answer_prompt,
+    update_prompt,
+)
 from ..questions import Paragraph, Question
 from ..settings import Form
 from .shuffled import Shuffled
@@ -197,7 +205,9 @@ class Lessons:
         mixed = list(dict.fromkeys(notes + noise))
         if random.random() < 0.5:
             random.shuffle(mixed)
-        return Turn(answer_prompt(question.question, mixed, ()), ANSWER_OPENING, f"{question.answers[0]}</answer>")
+        return Turn(
+            answer_prompt(question.question, mixed, ()), ANSWER_OPENING, f"{worked_answer(question)}{ANSWER_STOP}"
+        )
 
     def _helps(self, text: str, question: Question) -> bool:
         return any(gold in text for gold in self._gold[question.question])
@@ -260,6 +270,12 @@ def evidence(question: Question, paragraph: Paragraph) -> tuple[str, ...]:
     names = (*question.answers, *titles, *(answer for _, answer in question.decomposition))
     naming = tuple(s for s in paragraph.supporting if any(_place(name, s) is not None for name in names))
     return naming or paragraph.supporting[:1]
+
+
+def worked_answer(question: Question) -> str:
+    """Return the answer, behind the facts that it follows from where the data has them."""
+    working = f"{WORKING_OPENING}{question.working}{WORKING_END}" if question.working else ""
+    return f"{working}{question.answers[0]}"
 
 
 def _place(anchor: str, sentence: str) -> int | None:

@@ -31,13 +31,27 @@ def read_material(folder: Path) -> Material:
     Raises:
         InputError: there is no training file, or a line is no question.
     """
+    questions = [question for file in question_files(folder) for question in read_questions(file) if question.gold]
+    train, held_out = _split(questions)
+    pool = pool_file(folder)
+    return Material(train, held_out, tuple(read_pool(pool)) if pool else ())
+
+
+def question_files(folder: Path) -> list[Path]:
+    """Return the files of a data folder that hold questions, by name.
+
+    Raises:
+        InputError: there is none.
+    """
     files = sorted(p for p in (folder / "train").glob("*.jsonl*") if p.name.endswith((".jsonl", ".jsonl.gz")))
     if not files:
         raise InputError(f"{folder} has no train/*.jsonl or train/*.jsonl.gz: see training/data.md for the schema")
-    questions = [question for file in files for question in read_questions(file) if question.gold]
-    train, held_out = _split(questions)
-    pools = sorted((folder / "pool").glob("wikipedia.jsonl*"))
-    return Material(train, held_out, tuple(read_pool(pools[0])) if pools else ())
+    return files
+
+
+def pool_file(folder: Path) -> Path | None:
+    """Return the file of a data folder that holds paragraphs without questions; ``None``: it has none."""
+    return next(iter(sorted((folder / "pool").glob("wikipedia.jsonl*"))), None)
 
 
 def _split(questions: Sequence[Question]) -> tuple[tuple[Question, ...], tuple[Question, ...]]:

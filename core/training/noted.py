@@ -23,8 +23,8 @@ from ..evaluation.withheld import names_answer, without_answer
 from ..headings import behind_heading
 from ..prompts import ANSWER_OPENING, ANSWER_STOP, UNKNOWN, answer_prompt
 from ..questions import Paragraph, Question
-from ..second_look import best_evidence
-from .lessons import Lesson, Turn, evidence, usable_questions
+from ..second_look import SENTENCES, best_evidence
+from .lessons import Lesson, Turn, evidence, usable_questions, worked_answer
 from .negatives import Negatives
 
 ANSWERS_IN_LESSON = 8
@@ -56,6 +56,7 @@ class NotedLessons:
         seed: int,
         *,
         withheld: float = 0.0,
+        labelled: float = 0.0,
         processes: int = 0,
     ) -> None:
         """
@@ -63,6 +64,7 @@ class NotedLessons:
             embedder: with a tagger.
             withheld: share of the questions whose answer is taken out of their gold paragraphs. Fewer come up, since
                 often nothing near is left.
+            labelled: share of the others whose notes are labelled evidence amid other sentences, with nothing read.
             processes: that make notes ahead, each with an embedder of its own; 0: a thread of this one does. A GPU
                 learns faster than one process makes notes.
 
@@ -77,14 +79,23 @@ class NotedLessons:
         usable = usable_questions(questions)
         self._plan = [*usable, *_HOPS_MORE * [q for q in usable if len(q.gold) > 1]]
         self._negatives = Negatives(usable)
-        self._embedder, self._seed, self._withheld = embedder, seed, withheld
+        self._embedder, self._seed, self._withheld, self._labelled = embedder, seed, withheld, labelled
+        self._worked = any(question.working for question in usable)
         self._blocks_ahead = 1 + processes
         self._ahead: Executor = ThreadPoolExecutor(1, "noted-lessons")
         self._draw = self._block
         if processes:
             # Forked ones could not use a GPU.
             spawn = multiprocessing.get_context("spawn")
-            drawing = (tuple(questions), embedder.name, embedder.tagger, str(embedder.model.device), seed, withheld)
+            drawing = (
+                tuple(questions),
+                embedder.name,
+                embedder.tagger,
+                str(embedder.model.device),
+                seed,
+                withheld,
+                labelled,
+            )
             self._ahead, self._draw = ProcessPoolExecutor(processes, spawn, _begin_drawing, drawing), _draw_block
         self._drawn: dict[int, Future[list[Turn]]] = {}
 
@@ -109,16 +120,36 @@ class NotedLessons:
         random = Random(f"{self._seed}:{place}:noted")
         for _ in range(_DRAWS):
             question = random.choice(self._plan)
+            if self._worked and question.working is None and _offered(question):
+                continue  # it would teach to guess what others teach to work out
             withheld = random.random() < self._withheld
-            notes, found = self._notes(
-                question, random, without_answer(question, random) if withheld else question.gold
-            )
+            if not withheld and random.random() < self._labelled:
+                notes, found = self._chosen(question, random), len(question.gold)
+            else:
+                notes, found = self._notes(
+                    question, random, without_answer(question, random) if withheld else question.gold
+                )
             if notes and (answer := target(question, notes, found, withheld=withheld)):
                 return Turn(answer_prompt(question.question, notes, ()), ANSWER_OPENING, f"{answer}{ANSWER_STOP}")
         raise InputError(f"{_DRAWS} questions gave no notes to answer from: the tagger finds no evidence in the data")
 
-    def _notes(self, question: Question, random: Random, gold: Sequence[Paragraph]) -> tuple[tuple[str, ...], bool]:
-        """Read for ``question``: what it is answered from, behind headings, and whether any of it is evidence."""
+    def _chosen(self, question: Question, random: Random) -> tuple[str, ...]:
+        """Return labelled evidence, behind headings, and up to two sentences that do not matter."""
+        gold = list({p.text: p for p in question.gold}.values())
+        said = [(p, sentence) for p in gold for sentence in evidence(question, p)][:SENTENCES]
+        for _ in range(random.randrange(min(2, SENTENCES - len(said)) + 1)):
+            other = self._negatives.draw(question, random)
+            said.append((other, random.choice(other.sentences).strip()))
+        random.shuffle(said)
+        lines = []
+        for paragraph, sentence in said:
+            text = paragraph.document if random.random() < _TITLED else paragraph.text
+            start = text.index(sentence)
+            lines.append(behind_heading(text, start, start + len(sentence)))
+        return tuple(dict.fromkeys(lines))
+
+    def _notes(self, question: Question, random: Random, gold: Sequence[Paragraph]) -> tuple[tuple[str, ...], int]:
+        """Read for ``question``: what it is answered from, behind headings, and of how many gold paragraphs."""
         gold = [] if random.random() < _ALL_MISSED else [p for p in gold if random.random() >= _MISSED]
         others = [self._negatives.draw(question, random) for _ in range(random.choice(_NEGATIVES))]
         shown = list({p.text: p for p in (*gold, *others)}.values())
@@ -137,7 +168,7 @@ class NotedLessons:
         }
         found = best_evidence(self._embedder, question.question, texts, told)
         lines = [behind_heading(texts[s.text], *s.span) for s in found]
-        return tuple(lines), any(says_it(s.text, _said(texts[s.text], s.span)) for s in found)
+        return tuple(lines), len({s.text for s in found if says_it(s.text, _said(texts[s.text], s.span))})
 
 
 _drawing: NotedLessons
@@ -145,12 +176,19 @@ _drawing: NotedLessons
 
 
 def _begin_drawing(
-    questions: Sequence[Question], embedder: str, tagger: Path, device: str, seed: int, withheld: float
+    questions: Sequence[Question],
+    embedder: str,
+    tagger: Path,
+    device: str,
+    seed: int,
+    withheld: float,
+    labelled: float,
 ) -> None:
     global _drawing
     # An interrupt is for the trainer, which ends this process when it is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _drawing = NotedLessons(questions, Embedder(embedder, device=device, tagger=tagger), seed, withheld=withheld)
+    reading = Embedder(embedder, device=device, tagger=tagger)
+    _drawing = NotedLessons(questions, reading, seed, withheld=withheld, labelled=labelled)
 
 
 def _draw_block(block: int) -> list[Turn]:
@@ -165,11 +203,12 @@ def _folded(question: Question, paragraph: Paragraph) -> list[str]:
     return [" ".join(sentence.split()) for sentence in evidence(question, paragraph)] if paragraph.support else []
 
 
-def target(question: Question, notes: Sequence[str], found: bool, *, withheld: bool = False) -> str | None:
+def target(question: Question, notes: Sequence[str], found: int, *, withheld: bool = False) -> str | None:
     """Return what ``question`` should be answered from ``notes``; ``None``: they leave it open.
 
     Args:
-        found: whether any of the notes is evidence.
+        found: gold paragraphs of whose evidence something is noted. An answer that the question itself offers, or yes
+            or no, follows from all of them: from one of two dates it would be a guess.
         withheld: whether what says the answer was taken out of what the notes are from.
     """
     named = names_answer(question, " ".join((question.question, *notes)))
@@ -178,4 +217,12 @@ def target(question: Question, notes: Sequence[str], found: bool, *, withheld: b
     if not found:
         # Without evidence even an answer that a note happens to name is a guess.
         return UNKNOWN
-    return question.answers[0] if named or question.answers[0].lower() in ("yes", "no") else None
+    offered = _offered(question)
+    if offered and found < len({paragraph.text for paragraph in question.gold}):
+        return None
+    return worked_answer(question) if named or offered else None
+
+
+def _offered(question: Question) -> bool:
+    """Whether the question itself names its answer, or asks for yes or no."""
+    return question.answers[0].lower() in ("yes", "no") or names_answer(question, question.question)

@@ -42,6 +42,9 @@ class TrainingSettings(CheckedSettings):
     noted: Share = 0.0
     """Share of the lessons of reasoner and compressor that answer from notes as the tagger makes them, wrong ones
     among them (:mod:`core.training.noted`). The others are of the labels, and of the pool."""
+    labelled: Share = 0.0
+    """Share of the answers in those lessons whose notes are labelled evidence amid sentences that do not matter. A GPU
+    that learns faster than a tagger reads waits less."""
     noting_processes: Annotated[int, Field(ge=0)] = 0
     """Processes that make those notes ahead; 0: a thread of the trainer. The lessons are the same."""
     together: Annotated[int, Field(ge=0)] = 0

@@ -83,6 +83,7 @@ class Supervised(Stage[Piece]):
                 embedder,
                 settings.seed,
                 withheld=settings.withheld,
+                labelled=settings.labelled,
                 processes=settings.noting_processes,
             )
             held_out = NotedLessons(material.held_out, embedder, 0, withheld=settings.withheld)

@@ -11,7 +11,7 @@ from ...prompts import ANSWER_OPENING, ANSWER_STOP, parse_answer
 from ..cost import Cost
 from .system import Outcome
 
-ANSWER_TOKENS = 64
+ANSWER_TOKENS = 160
 _SYSTEM = "You answer questions from texts. Write the answer inside <answer></answer>."
 
 

@@ -88,6 +88,40 @@ def test_what_the_notes_do_not_say_is_unknown_and_what_they_say_is_answered(turn
     assert 0 < unknown < len(turns) / 2
 
 
+def test_labelled_evidence_takes_the_place_of_what_a_tagger_finds(judging: Embedder) -> None:
+    lessons = NotedLessons((HOPS, RISING), judging, 1, labelled=1.0)
+    evidence = {
+        HOPS.question: ["Edsel Ford: His father was Henry Ford.", "Henry Ford died in Dearborn."],
+        RISING.question: ["It makes dough rise."],
+    }
+    others = 0
+    for turn in (turn for i in range(4) for turn in lessons.at(i).turns):
+        asked = turn.user.split("Question: ")[1].splitlines()[0]
+        notes = notes_of(turn)
+        assert all(any(said.split(": ")[-1] in note for note in notes) for said in evidence[asked])
+        assert turn.target == {HOPS.question: "Dearborn", RISING.question: "yeast"}[asked] + "</answer>"
+        others += len(notes) - len(evidence[asked])
+    assert others > 0
+    read = NotedLessons((HOPS, RISING), judging, 1, labelled=0.5)
+    assert read.at(0) != lessons.at(0)
+
+
+def test_what_is_compared_is_answered_behind_its_working_or_not_at_all(judging: Embedder) -> None:
+    compared = HOPS.model_copy(
+        update={"id": "c", "question": "Did Edsel Ford die before Henry Ford?", "answers": ("yes",)}
+    )
+    worked = compared.model_copy(
+        update={"id": "w", "question": "Who died first, Edsel Ford or Henry Ford?", "answers": ("Edsel Ford",)}
+    )
+    worked = worked.model_copy(update={"working": "Edsel Ford: 1943; Henry Ford: 1947"})
+    turns = NotedLessons((RISING, compared, worked), judging, 1, labelled=1.0).at(0).turns
+    targets = {turn.user.split("Question: ")[1].splitlines()[0]: turn.target for turn in turns}
+    assert targets[worked.question] == "<working>Edsel Ford: 1943; Henry Ford: 1947</working>Edsel Ford</answer>"
+    assert compared.question not in targets  # that would teach to guess
+    plain = NotedLessons((RISING, compared), judging, 1, labelled=1.0).at(0).turns
+    assert any(compared.question in turn.user for turn in plain)  # where nothing better is there
+
+
 def test_notes_are_what_the_tagger_finds_behind_headings(turns: list[Turn]) -> None:
     noted = {note for turn in turns for note in notes_of(turn)}
     assert any("His father was Henry Ford." in note for note in noted)
@@ -100,20 +134,22 @@ def test_notes_are_what_the_tagger_finds_behind_headings(turns: list[Turn]) -> N
 @pytest.mark.parametrize(
     ("answers", "notes", "found", "wanted"),
     [
-        (("Dearborn",), ("Henry Ford died in Dearborn.",), True, "Dearborn"),
-        (("the city", "dearborn"), ("Henry Ford died in Dearborn.",), True, "the city"),  # by another name
-        (("Dearborn",), ("He died in Dearborn.",), False, UNKNOWN),  # of someone else
-        (("Dearborn",), ("His father was Henry Ford.",), True, None),  # the other half is missing
-        (("born",), ("He died in Dearborn.",), True, None),
-        (("yes",), ("His father was Henry Ford.",), True, "yes"),
-        (("yes",), ("Bread needs flour.",), False, UNKNOWN),
-        (("Edsel Ford",), ("It is a car.",), True, "Edsel Ford"),  # the question names it
+        (("Dearborn",), ("Henry Ford died in Dearborn.",), 1, "Dearborn"),
+        (("the city", "dearborn"), ("Henry Ford died in Dearborn.",), 1, "the city"),  # by another name
+        (("Dearborn",), ("He died in Dearborn.",), 0, UNKNOWN),  # of someone else
+        (("Dearborn",), ("His father was Henry Ford.",), 1, None),  # the other half is missing
+        (("born",), ("He died in Dearborn.",), 1, None),
+        (("yes",), ("His father was Henry Ford.", "He died in Dearborn."), 2, "yes"),
+        (("yes",), ("His father was Henry Ford.",), 1, None),  # one of two that are compared
+        (("yes",), ("Bread needs flour.",), 0, UNKNOWN),
+        (("Edsel Ford",), ("It is a car.", "It is named after him."), 2, "Edsel Ford"),  # the question names it
+        (("Edsel Ford",), ("It is a car.",), 1, None),
     ],
 )
 def test_the_target_is_what_the_notes_allow(
-    answers: tuple[str, ...], notes: tuple[str, ...], found: bool, wanted: str | None
+    answers: tuple[str, ...], notes: tuple[str, ...], found: int, wanted: str | None
 ) -> None:
-    question = Question(id="1", dataset="t", question=HOPS.question, answers=answers, paragraphs=(EDSEL,))
+    question = Question(id="1", dataset="t", question=HOPS.question, answers=answers, paragraphs=(EDSEL, HENRY))
     assert target(question, notes, found) == wanted
 
 
@@ -126,9 +162,9 @@ def test_the_target_is_what_the_notes_allow(
         (("Edsel Ford",), ("It is a car.",), None),  # the question names it
     ],
 )
-@pytest.mark.parametrize("found", [False, True])
+@pytest.mark.parametrize("found", [0, 1])
 def test_what_was_withheld_is_unknown(
-    answers: tuple[str, ...], notes: tuple[str, ...], found: bool, wanted: str | None
+    answers: tuple[str, ...], notes: tuple[str, ...], found: int, wanted: str | None
 ) -> None:
     question = Question(id="1", dataset="t", question=HOPS.question, answers=answers, paragraphs=(EDSEL,))
     assert target(question, notes, found, withheld=True) == wanted
