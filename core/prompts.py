@@ -34,15 +34,21 @@ class Instructions:
 UPDATE_OPENING, UPDATE_STOP = "<update>", "</recall>"
 ANSWER_OPENING, ANSWER_STOP = "<answer>", "</answer>"
 WORKING_OPENING, WORKING_END = "<working>", "</working>"
-"""Around what a trained reasoner writes down first where the answer follows from several facts: a small model compares
-two years when they stand side by side, and guesses when they do not (scratchpads: Nye et al., arXiv 2112.00114)."""
+"""Around what a trained reasoner writes down first where the answer follows from several facts: a small model that
+answers at once guesses (scratchpads: Nye et al., arXiv 2112.00114)."""
+FIRST, LAST = "first", "last"
+"""Which of two years is asked for, at the end of a working."""
 UNKNOWN = "unknown"
 """What a trained reasoner answers where its notes do not say it."""
 NOTHING_FOUND = "I found nothing about this in the documents."
 
 _UPDATE = re.compile(r"<update>(.*?)(?:</update>|<recall>|\Z)", re.DOTALL)
 _RECALL = re.compile(r"<recall>(.*?)</recall>", re.DOTALL)
-_WORKING = re.compile(rf"\s*{WORKING_OPENING}.*?(?:{WORKING_END}|\Z)", re.DOTALL)
+_THROUGH = " -> "
+_WORKING = re.compile(rf"\s*{WORKING_OPENING}(.*?)(?:{WORKING_END}|\Z)", re.DOTALL)
+_COMPARED = re.compile(
+    rf"(?P<one>[^;]+): (?P<year>\d{{1,4}}); (?P<other>.+): (?P<other_year>\d{{1,4}}); (?P<wanted>{FIRST}|{LAST})"
+)
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
 _NONE = re.compile(r"\W*(none|nothing|no (?:facts?|information|notes?))\W*", re.IGNORECASE)
 _SAID = r"(?:(?!</?(?:update|recall|answer)>).)*"  # anything but one of the tags
@@ -78,6 +84,30 @@ def gate_prompt(question: str, notes: Sequence[str]) -> str:
     return f"\n\n{_notes('Notes so far', notes)}Question: {question}\nDoes the text above help to answer the question?"
 
 
+def compared(one: str, year: int, other: str, other_year: int, wanted: str) -> str:
+    """Return the working of which of two comes :data:`FIRST` or :data:`LAST`.
+
+    The answer to it is computed (:func:`parse_answer`), as a program's would be (PAL: Gao et al., arXiv 2211.10435): a
+    small model that had learned from 20,000 comparisons copied the years rightly and still picked a name by chance.
+    """
+    return f"{one}: {year}; {other}: {other_year}; {wanted}"
+
+
+def through(name: str, other: str) -> str:
+    """Return how a working says that of ``name`` something is known by way of ``other``, such as its director."""
+    return f"{name}{_THROUGH}{other}"
+
+
+def _earlier_or_later(working: str) -> str | None:
+    """Return which of two a :func:`compared` working comes to; ``None``: it is none, or they are of the same year."""
+    found = _COMPARED.fullmatch(working.strip())
+    if found is None or int(found["year"]) == int(found["other_year"]):
+        return None
+    earlier = int(found["year"]) < int(found["other_year"])
+    chosen = found["one"] if earlier == (found["wanted"] == FIRST) else found["other"]
+    return chosen.split(_THROUGH)[0].strip()
+
+
 def _text(text: str) -> str:
     return f"<text>\n{text}\n</text>\n\n"
 
@@ -109,10 +139,12 @@ def parse_update(reply: str) -> ParsedUpdate:
 
 def parse_answer(reply: str) -> str:
     """Read the ``<answer>`` payload out of a reply, without the working before it; empty where there is none, or where
-    it is that nothing is known."""
+    it is that nothing is known. Where the working is of two years, the answer is what it comes to."""
     found = _ANSWER.search(reply)
     said = found.group(1) if found else ""
     if working := _WORKING.match(said):
+        if working.group(0).endswith(WORKING_END) and (chosen := _earlier_or_later(working.group(1))):
+            return chosen
         said = said[working.end() :]
     return "" if _UNKNOWN.fullmatch(said) else said.strip()
 

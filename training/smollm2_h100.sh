@@ -3,33 +3,33 @@
 #
 #   training/smollm2_h100.sh split DIR     where there is a network: DIR/gguf.0, DIR/gguf.1, each under 64 MiB
 #   training/smollm2_h100.sh join DIR      where there is none: the base model out of the two halves, checked
-#   training/smollm2_h100.sh data DIR      a copy of DATA with questions on technical text beside it, to train on
+#   training/smollm2_h100.sh data DIR      a copy of DATA with questions on technical text, comparisons and questions of
+#                                          two hops made of its paragraphs beside it, to train on
 #   training/smollm2_h100.sh evidence|compressor|answers|rl
 #                                          one piece of a stage; the same command again goes on with it
 #
 # With a network, leave split and join out: the base model is fetched when it is first needed.
 # DATA, RUNS and PYTHON may be set; MINUTES is how long a piece is.
 #
-# evidence and compressor start from START, the adapters that ship, and can run side by side. answers goes on from both.
-# rl goes on from the compressor's stage and START, with the tagger that ships and not with what answers came to, which
-# did worse.
+# evidence and compressor start from START, the adapters that ship, and can run side by side. answers goes on from START
+# and the tagger of evidence; rl from the compressor's stage and START, with the tagger that ships. Nothing of it ships:
+# docs/benchmarks.md, "Trained on a GPU, and not shipped" and "Comparisons, worked out", says what each came to.
 #
 # A small model leaves a GPU waiting for its next pass. So lessons share passes of --together tokens, processes make the
 # notes, and compressor, answers and rl are learned by some runs side by side that differ by their seed (and the
 # compressor by α, which a pass can have only one of), whose weights are averaged in the end. All shared the GPU through
 # NVIDIA's MPS (nvidia-cuda-mps-control -d); without it they take turns, which was not measured.
 #
-# Measured on an H100 80GB HBM3 with 16 cores of an Intel Xeon, evidence, compressor and answers and five agents of
-# the evaluation beside each other, 73 of 80 GiB in use: evidence 0.41 s a step of 64 texts; compressor 5.3 s a step
-# of 32 lessons in each of three runs; answers 2.3 s a step of 12 lessons in each of two runs with four processes for
-# their notes. That was with the attention of cuDNN, which plans anew for each length; it is off since, and they have
-# not been run again. Measured on an H200 with PyTorch 2.11, six runs of rl beside each other: 12 s a step of 32
-# questions with eight answers each, 54 GiB in use, 34 s in the first three steps with cuDNN's attention. A step reads
-# 53,000 tokens and writes 2,400 (its first, counted on a CPU by a throw-away script), so that the six come to 28,000
-# tokens a second and some 11 TFLOP/s, 1.4 in a hundred of the 790 that an 8192³ product in bf16 reached on such a
-# machine another day (FLOP are reckoned from the tokens, not measured). As far as seen it waits for kernels to be
-# launched for one token after the other: a token of 64 rows took 23 ms (throw-away timing). What all of them came to is
-# in docs/benchmarks.md, "Trained on a GPU, and not shipped".
+# Measured on an H100 80GB HBM3 with 16 cores of an Intel Xeon. With the attention of cuDNN, which plans anew for each
+# length and is off since, beside evidence, the older answers and five agents of the evaluation: compressor 5.3 s a step
+# of 32 lessons in each of three runs. Without it: answers 1.5 s a step of 96 answers in each of two runs with six
+# processes each for their notes; evidence 0.41 s a step of 64 texts beside two such runs. Measured on an H200 with
+# PyTorch 2.11, six runs of rl beside each other: 12 s a step of 32 questions with eight answers each, 54 GiB in use,
+# 34 s in the first three steps with cuDNN's attention. A step reads 53,000 tokens and writes 2,400 (its first, counted
+# on a CPU by a throw-away script), so that the six come to 28,000 tokens a second and some 11 TFLOP/s, 1.4 in a hundred
+# of the 790 that an 8192³ product in bf16 reached on such a machine another day (FLOP are reckoned from the tokens, not
+# measured). As far as seen it waits for kernels to be launched for one token after the other: a token of 64 rows took
+# 23 ms (throw-away timing).
 #
 # A run can only go on where its folder is: $RUNS/*/checkpoint.safetensors holds parameters and optimiser in
 # fp32 (three numbers for each parameter of the adapters that are trained). Where only small files can be
@@ -90,13 +90,18 @@ print(target)
 PY
     ;;
 data)
+    measured=()
+    for file in "$data"/eval/{hotpotqa,2wiki,musique}.jsonl.gz; do
+        [ -f "$file" ] && measured+=(--without "$file")
+    done
     mkdir -p "$2/train" "$2/pool"
     cp "$data"/train/*.jsonl.gz "$2/train/"
     cp "$data"/pool/*.jsonl.gz "$2/pool/"
     "$python" -m core.training.docstring_data "$2/train/python-docstrings.jsonl.gz"
+    "$python" -m core.training.encyclopaedia_data "$2" "$2/train/encyclopaedia.jsonl.gz" --count 7000 "${measured[@]}"
     ;;
 evidence)
-    piece evidence "$start" --steps 500 --batch 64 --together 9000 --learning-rate 3e-4 --warmup 20 --evaluate-every 125
+    piece evidence "$start" --steps 1200 --batch 64 --together 9000 --learning-rate 3e-4 --warmup 20 --evaluate-every 300
     ;;
 compressor)
     for alpha in 4 2 8; do
@@ -111,10 +116,13 @@ compressor)
     cp -r "$runs/evidence/adapters/evidence" "$runs/compressor/"
     ;;
 answers)
+    rm -rf "$runs/answers-start"
+    cp -r "$start" "$runs/answers-start"
+    cp -r "$runs/evidence/adapters/evidence" "$runs/answers-start/"
     for seed in 1 2; do
-        piece reasoner "$runs/compressor" --noted 0.8 --withheld 0.05 --noting-processes 4 --forms raw,compressed \
-            --ratios 4 --steps 90 --batch 12 --together 10000 --learning-rate 3e-4 --warmup 8 --seed "$seed" --evaluate-every 90 \
-            > "$runs/answers-$seed.log" 2>&1 &
+        piece reasoner "$runs/answers-start" --noted 0.9 --labelled 0.6 --withheld 0.05 --noting-processes 6 --forms raw \
+            --ratios 4 --steps 460 --batch 12 --together 12000 --learning-rate 5e-4 --warmup 10 --seed "$seed" \
+            --evaluate-every 2000 > "$runs/answers-$seed.log" 2>&1 &
     done
     wait
     average "$runs/reasoner-1/adapters" "$runs/reasoner-2/adapters" "$runs/answers"

@@ -24,6 +24,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from ..errors import InputError
+from ..prompts import FIRST, LAST, compared, through
 from ..questions import Paragraph, Question, read_pool, read_questions
 from .material import pool_file, question_files
 from .plain_facts import NATIONS, OLDEST, Entity, Fact, Key, read_entity
@@ -204,7 +205,7 @@ class _Draw:
         one, two = pair
         chosen = one if _before(one.facts[kind].key, two.facts[kind].key) == first else two
         shown = self._shown(one), self._shown(two)
-        working = _dated(shown, shown, (one.facts[kind].key, two.facts[kind].key))
+        working = _dated(shown, (one.facts[kind].key, two.facts[kind].key), first)
         text = wording.format(one=shown[0], two=shown[1])
         return _Asked("comparison", text, _names(chosen), ((one, kind), (two, kind)), working)
 
@@ -261,8 +262,8 @@ class _Draw:
         wording, first = self._random.choice(wordings)
         chosen = film if before == first else other
         shown = self._shown(film), self._shown(other)
-        known = f"{shown[0]}: {maker.name}", f"{shown[1]}: {its.name}"
-        working = _dated(shown, known, (maker.facts[kind].key, its.facts[kind].key))
+        known = through(shown[0], maker.name), through(shown[1], its.name)
+        working = _dated(known, (maker.facts[kind].key, its.facts[kind].key), first)
         evidence = ((film, "director"), (maker, kind), (other, "director"), (its, kind))
         text = wording.format(one=shown[0], two=shown[1])
         return _Asked("bridge_comparison", text, _names(chosen), evidence, working)
@@ -277,8 +278,8 @@ class _Draw:
             return None
         self._yes = not same
         shown = self._shown(film), self._shown(other)
-        nations = maker.facts["nation"].said, its.facts["nation"].said
-        working = f"{shown[0]}: {maker.name}: {nations[0]}; {shown[1]}: {its.name}: {nations[1]}"
+        known = through(shown[0], maker.name), through(shown[1], its.name)
+        working = f"{known[0]}: {maker.facts['nation'].said}; {known[1]}: {its.facts['nation'].said}"
         evidence = ((film, "director"), (maker, "nation"), (other, "director"), (its, "nation"))
         text = self._random.choice(_FILM_SAME).format(one=shown[0], two=shown[1])
         return _Asked("bridge_comparison", text, ("yes" if same else "no",), evidence, working)
@@ -297,16 +298,8 @@ def _before(one: Key, other: Key) -> bool | None:
     return one[0] < other[0] if one[0] != other[0] else None
 
 
-def _dated(names: tuple[str, str], known: tuple[str, str], keys: tuple[Key, Key]) -> str:
-    """Return what is known of two, their years again side by side, and the two in their order.
-
-    Each step follows from the one before by itself. Without the last, which of two is asked for hangs on the sign and
-    the question's wording together, and a small model that wrote all the rest rightly still guessed.
-    """
-    years = keys[0][0], keys[1][0]
-    sign, order = ("<", names) if years[0] < years[1] else (">", names[::-1])
-    compared = f"{years[0]} {sign} {years[1]}"
-    return f"{known[0]}: {years[0]}; {known[1]}: {years[1]}; {compared}; {order[0]} before {order[1]}"
+def _dated(known: tuple[str, str], keys: tuple[Key, Key], first: bool) -> str:
+    return compared(known[0], keys[0][0], known[1], keys[1][0], FIRST if first else LAST)
 
 
 def _names(entity: Entity) -> tuple[str, ...]:
