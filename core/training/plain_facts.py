@@ -82,7 +82,8 @@ def read_entity(paragraph: Paragraph) -> Entity:
     if lived[0] and lived[1] and not 0 < lived[1].key[0] - lived[0].key[0] < OLDEST:
         del facts["born"], facts["died"]
     if "born" not in facts:  # it is of a film or a band
-        facts.pop("nation", None), facts.pop("award", None)
+        facts.pop("nation", None)
+        facts.pop("award", None)
     return Entity(paragraph, facts)
 
 
