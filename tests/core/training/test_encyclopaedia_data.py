@@ -57,7 +57,8 @@ def test_each_is_answered_by_its_labelled_sentences(questions: list[Question]) -
 def test_what_is_compared_is_worked_out(questions: list[Question]) -> None:
     worked = [q for q in questions if q.working]
     assert {q.type for q in worked} == {"comparison", "bridge_comparison"}
-    assert {q.answers[0] for q in worked if q.answers[0] in ("yes", "no")} == {"yes", "no"}
+    agreeing = [q.answers[0] == "yes" for q in worked if q.answers[0] in ("yes", "no")]
+    assert abs(2 * sum(agreeing) - len(agreeing)) <= 2  # half of them
     for question in worked:
         assert question.working is not None
         said = " ".join(sentence for p in question.gold for sentence in p.supporting)
@@ -98,6 +99,12 @@ def test_the_same_seed_gives_the_same_file_without_what_is_measured_on(tmp_path:
     assert made.read_bytes() == first
     main(tmp_path, tmp_path / "other.jsonl.gz", count=60, seed=1)
     assert gzip.decompress((tmp_path / "other.jsonl.gz").read_bytes()) != gzip.decompress(first)
+
+    (tmp_path / "train" / "a.jsonl").unlink()
+    main(tmp_path, tmp_path / "later.jsonl.gz", count=60)
+    assert not any(
+        p.title == person(40).title for q in read_questions(tmp_path / "later.jsonl.gz") for p in q.paragraphs
+    )
 
     titles = {p.title for q in read_questions(made) for p in q.paragraphs}
     assert person(3).title not in titles

@@ -59,7 +59,7 @@ def test_the_whole_text_is_shown_where_it_fits(tiny: Backbone) -> None:
     assert whole._text.startswith("Document 1:\n")
 
 
-@pytest.mark.parametrize("room", [160, 300, 301, 500])
+@pytest.mark.parametrize("room", [256, 300, 301, 500])
 def test_a_long_text_keeps_its_two_ends_and_fits(tiny: Backbone, room: int) -> None:
     numbers = " ".join(str(n) for n in range(1000, 3000))
     whole = WholeText(Generator(tiny), room, [Document("1", numbers)])
