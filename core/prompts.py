@@ -88,7 +88,8 @@ def compared(one: str, year: int, other: str, other_year: int, wanted: str) -> s
     """Return the working of which of two comes :data:`FIRST` or :data:`LAST`.
 
     The answer to it is computed (:func:`parse_answer`), as a program's would be (PAL: Gao et al., arXiv 2211.10435): a
-    small model that had learned from 20,000 comparisons copied the years rightly and still picked a name by chance.
+    small model that had learned from thousands of comparisons copied the years rightly and still picked a name by
+    chance.
     """
     return f"{one}: {year}; {other}: {other_year}; {wanted}"
 

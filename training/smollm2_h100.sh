@@ -24,7 +24,7 @@
 #
 # Measured on an H100 80GB HBM3 with 16 cores of an Intel Xeon. With the attention of cuDNN, which plans anew for each
 # length and is off since, beside evidence, the older answers and five agents of the evaluation: compressor 5.3 s a step
-# of 32 lessons in each of three runs. Without it: answers 1.5 s a step of 96 answers in each of two runs with six
+# of 32 lessons in each of three runs. Without it: answers 1.5 s a step of 12 lessons in each of two runs with six
 # processes each for their notes; evidence 0.41 s a step of 64 texts beside two such runs. Measured on an H200 with
 # PyTorch 2.11, six runs of rl beside each other: 12 s a step of 32 questions with eight answers each, 54 GiB in use,
 # 34 s in the first three steps with cuDNN's attention. A step reads 53,000 tokens and writes 2,400 (its first, counted
