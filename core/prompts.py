@@ -37,7 +37,7 @@ WORKING_OPENING, WORKING_END = "<working>", "</working>"
 """Around what a trained reasoner writes down first where the answer follows from several facts: a small model that
 answers at once guesses (scratchpads: Nye et al., arXiv 2112.00114)."""
 FIRST, LAST = "first", "last"
-"""Which of two years is asked for, at the end of a working."""
+"""Which of two is asked for, at the end of a working of two years: ``Anna: 1858; Jens: 1860; first``."""
 UNKNOWN = "unknown"
 """What a trained reasoner answers where its notes do not say it."""
 NOTHING_FOUND = "I found nothing about this in the documents."
@@ -84,23 +84,17 @@ def gate_prompt(question: str, notes: Sequence[str]) -> str:
     return f"\n\n{_notes('Notes so far', notes)}Question: {question}\nDoes the text above help to answer the question?"
 
 
-def compared(one: str, year: int, other: str, other_year: int, wanted: str) -> str:
-    """Return the working of which of two comes :data:`FIRST` or :data:`LAST`.
-
-    The answer to it is computed (:func:`parse_answer`), as a program's would be (PAL: Gao et al., arXiv 2211.10435): a
-    small model that had learned from thousands of comparisons copied the years rightly and still picked a name by
-    chance.
-    """
-    return f"{one}: {year}; {other}: {other_year}; {wanted}"
-
-
 def through(name: str, other: str) -> str:
     """Return how a working says that of ``name`` something is known by way of ``other``, such as its director."""
     return f"{name}{_THROUGH}{other}"
 
 
 def _earlier_or_later(working: str) -> str | None:
-    """Return which of two a :func:`compared` working comes to; ``None``: it is none, or they are of the same year."""
+    """Return what the working of which of two comes first or last comes to; ``None``: it is none, or of one year.
+
+    It is computed, as a program's result would be (PAL: Gao et al., arXiv 2211.10435): a small model that had learned
+    from thousands of comparisons copied the years rightly and still picked a name by chance.
+    """
     found = _COMPARED.fullmatch(working.strip())
     if found is None or int(found["year"]) == int(found["other_year"]):
         return None

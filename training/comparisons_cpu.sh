@@ -7,26 +7,17 @@
 # and then a test. Stop it and run it again: it goes on. What it came to is in docs/benchmarks.md, "Comparisons, worked
 # out": the default adapters are not of it.
 set -euo pipefail
-data=${DATA:-../shared/data}
+data=${DATA:?"a folder that training/smollm2_h100.sh data DIR made"}
 start=${START:-core/pretrained/SmolLM2-135M-Instruct}
 out=${1:-runs/comparisons}
 python=${PYTHON:-.venv/bin/python}
 mixed=$out/data
-if [ ! -f "$mixed/made" ]; then
-    # Not what is measured on.
-    measured=()
-    for file in "$data"/eval/{hotpotqa,2wiki,musique}.jsonl.gz; do
-        [ -f "$file" ] && measured+=(--without "$file")
-    done
-    mkdir -p "$mixed/train"
-    "$python" -m core.training.encyclopaedia_data "$data" "$mixed/encyclopaedia.jsonl.gz" --count 7000 "${measured[@]}"
-    # All that have a working, and a fifth of the others.
-    zcat "$mixed/encyclopaedia.jsonl.gz" | awk 'NR % 5 == 1 || !/"working": null/' > "$mixed/train/encyclopaedia.jsonl"
-    cp "$data"/train/{hotpotqa,2wiki}.jsonl.gz "$mixed/train/"
-    zcat "$data/train/squad.jsonl.gz" | awk 'NR % 8 == 0' > "$mixed/train/squad.jsonl"
-    zcat "$data/train/qed.jsonl.gz" | awk 'NR % 12 == 0' > "$mixed/train/qed.jsonl"
-    touch "$mixed/made"
-fi
+mkdir -p "$mixed/train"
+# All that have a working, and a fifth of the others.
+zcat "$data/train/encyclopaedia.jsonl.gz" | awk 'NR % 5 == 1 || !/"working": null/' > "$mixed/train/encyclopaedia.jsonl"
+cp "$data"/train/{hotpotqa,2wiki}.jsonl.gz "$mixed/train/"
+zcat "$data/train/squad.jsonl.gz" | awk 'NR % 8 == 0' > "$mixed/train/squad.jsonl"
+zcat "$data/train/qed.jsonl.gz" | awk 'NR % 12 == 0' > "$mixed/train/qed.jsonl"
 resume=()
 [ -f "$out/run/settings.json" ] && resume=(--resume)
 "$python" -m core.training --stage reasoner --data "$mixed" --adapters "$start" --out "$out/run" --noted 1.0 \

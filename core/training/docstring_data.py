@@ -8,8 +8,6 @@ demo's and the examples' questions stay unseen.
 """
 
 import ast
-import gzip
-import json
 import logging
 import re
 import sysconfig
@@ -23,6 +21,7 @@ import typer
 
 from ..chunking import sentences
 from ..questions import Paragraph, Question
+from .material import write_questions
 
 _log = logging.getLogger(__name__)
 
@@ -239,10 +238,7 @@ def main(
     library: Annotated[Path | None, typer.Option(help="Folder of Python source [the standard library].")] = None,
 ) -> None:
     """Write questions on the descriptions of Python's standard library, or of another folder of source."""
-    rows = [question.model_dump(mode="json") | {"split": "train"} for question in docstring_questions(seed, library)]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode(), mtime=0))
-    _log.info("%s: %d questions", file, len(rows))
+    _log.info("%s: %d questions", file, write_questions(file, docstring_questions(seed, library)))
 
 
 if __name__ == "__main__":

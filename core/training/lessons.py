@@ -132,7 +132,7 @@ class Lessons:
         if kind == "answers":
             # The order of answers is drawn anew in each pass.
             chosen = self._answered.order(epoch)[item : item + _ANSWERS_IN_LESSON]
-            return Lesson(None, tuple(self._answer(q, random) for q in chosen))
+            return Lesson(None, tuple(self.answer(q, random) for q in chosen))
         if kind == "paragraph":
             return self._paragraph(item, random)
         return self._hops(self._multi[item], random)
@@ -197,7 +197,8 @@ class Lessons:
             wanted += [_Wanted(question.question, notes, ()) for notes in dict.fromkeys(((), known))]
         return _lesson(text, wanted, form)
 
-    def _answer(self, question: Question, random: Random) -> Turn:
+    def answer(self, question: Question, random: Random) -> Turn:
+        """Return ``question``, one of those given, from labelled evidence amid other sentences."""
         over = random.random() < _UNDER_HEADINGS
         notes = [titled(p.title if over else None, said) for p in question.gold for said in evidence(question, p)][:6]
         near = self._near(question)

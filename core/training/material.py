@@ -1,7 +1,9 @@
 """Finds what a run learns from in a data folder, and keeps a part of it out."""
 
+import gzip
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +54,18 @@ def question_files(folder: Path) -> list[Path]:
 def pool_file(folder: Path) -> Path | None:
     """Return the file of a data folder that holds paragraphs without questions; ``None``: it has none."""
     return next(iter(sorted((folder / "pool").glob("wikipedia.jsonl*"))), None)
+
+
+def write_questions(file: Path, questions: Iterable[Question]) -> int:
+    """Write ``questions`` to learn from as JSON lines, gzipped, the same bytes for the same questions.
+
+    Returns:
+        how many there are.
+    """
+    lines = [json.dumps(question.model_dump(mode="json") | {"split": "train"}) + "\n" for question in questions]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(gzip.compress("".join(lines).encode(), mtime=0))
+    return len(lines)
 
 
 def _split(questions: Sequence[Question]) -> tuple[tuple[Question, ...], tuple[Question, ...]]:

@@ -23,8 +23,8 @@ from ..evaluation.withheld import names_answer, without_answer
 from ..headings import behind_heading
 from ..prompts import ANSWER_OPENING, ANSWER_STOP, UNKNOWN, answer_prompt
 from ..questions import Paragraph, Question
-from ..second_look import SENTENCES, best_evidence
-from .lessons import Lesson, Turn, evidence, usable_questions, worked_answer
+from ..second_look import best_evidence
+from .lessons import Lesson, Lessons, Turn, evidence, usable_questions, worked_answer
 from .negatives import Negatives
 
 ANSWERS_IN_LESSON = 8
@@ -64,7 +64,8 @@ class NotedLessons:
             embedder: with a tagger.
             withheld: share of the questions whose answer is taken out of their gold paragraphs. Fewer come up, since
                 often nothing near is left.
-            labelled: share of the others whose notes are labelled evidence amid other sentences, with nothing read.
+            labelled: share of the others whose notes are labelled evidence amid other sentences
+                (:meth:`core.training.lessons.Lessons.answer`), with nothing read.
             processes: that make notes ahead, each with an embedder of its own; 0: a thread of this one does. A GPU
                 learns faster than one process makes notes.
 
@@ -79,6 +80,7 @@ class NotedLessons:
         usable = usable_questions(questions)
         self._plan = [*usable, *_HOPS_MORE * [q for q in usable if len(q.gold) > 1]]
         self._negatives = Negatives(usable)
+        self._labels = Lessons(usable, ("raw",), seed)
         self._embedder, self._seed, self._withheld, self._labelled = embedder, seed, withheld, labelled
         self._worked = any(question.working for question in usable)
         self._blocks_ahead = 1 + processes
@@ -124,29 +126,13 @@ class NotedLessons:
                 continue  # it would teach to guess what others teach to work out
             withheld = random.random() < self._withheld
             if not withheld and random.random() < self._labelled:
-                notes, found = self._chosen(question, random), len(question.gold)
-            else:
-                notes, found = self._notes(
-                    question, random, without_answer(question, random) if withheld else question.gold
-                )
+                return self._labels.answer(question, random)
+            notes, found = self._notes(
+                question, random, without_answer(question, random) if withheld else question.gold
+            )
             if notes and (answer := target(question, notes, found, withheld=withheld)):
                 return Turn(answer_prompt(question.question, notes, ()), ANSWER_OPENING, f"{answer}{ANSWER_STOP}")
         raise InputError(f"{_DRAWS} questions gave no notes to answer from: the tagger finds no evidence in the data")
-
-    def _chosen(self, question: Question, random: Random) -> tuple[str, ...]:
-        """Return labelled evidence, behind headings, and up to two sentences that do not matter."""
-        gold = list({p.text: p for p in question.gold}.values())
-        said = [(p, sentence) for p in gold for sentence in evidence(question, p)][:SENTENCES]
-        for _ in range(random.randrange(min(2, SENTENCES - len(said)) + 1)):
-            other = self._negatives.draw(question, random)
-            said.append((other, random.choice(other.sentences).strip()))
-        random.shuffle(said)
-        lines = []
-        for paragraph, sentence in said:
-            text = paragraph.document if random.random() < _TITLED else paragraph.text
-            start = text.index(sentence)
-            lines.append(behind_heading(text, start, start + len(sentence)))
-        return tuple(dict.fromkeys(lines))
 
     def _notes(self, question: Question, random: Random, gold: Sequence[Paragraph]) -> tuple[tuple[str, ...], int]:
         """Read for ``question``: what it is answered from, behind headings, and of how many gold paragraphs."""

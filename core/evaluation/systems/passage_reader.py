@@ -8,10 +8,11 @@ from ...embedder import Embedder
 from ...generation import Generator, Prompt
 from ...ingest import Document
 from ...prompts import ANSWER_OPENING, ANSWER_STOP, parse_answer
+from ...settings import RecallSettings
 from ..cost import Cost
 from .system import Outcome
 
-ANSWER_TOKENS = 160
+ANSWER_TOKENS = RecallSettings().answer_tokens
 _SYSTEM = "You answer questions from texts. Write the answer inside <answer></answer>."
 
 

@@ -91,14 +91,14 @@ def test_what_the_notes_do_not_say_is_unknown_and_what_they_say_is_answered(turn
 def test_labelled_evidence_takes_the_place_of_what_a_tagger_finds(judging: Embedder) -> None:
     lessons = NotedLessons((HOPS, RISING), judging, 1, labelled=1.0)
     evidence = {
-        HOPS.question: ["Edsel Ford: His father was Henry Ford.", "Henry Ford died in Dearborn."],
+        HOPS.question: ["His father was Henry Ford.", "Henry Ford died in Dearborn."],
         RISING.question: ["It makes dough rise."],
     }
     others = 0
     for turn in (turn for i in range(4) for turn in lessons.at(i).turns):
         asked = turn.user.split("Question: ")[1].splitlines()[0]
         notes = notes_of(turn)
-        assert all(any(said.split(": ")[-1] in note for note in notes) for said in evidence[asked])
+        assert all(any(said in note for note in notes) for said in evidence[asked])
         assert turn.target == {HOPS.question: "Dearborn", RISING.question: "yeast"}[asked] + "</answer>"
         others += len(notes) - len(evidence[asked])
     assert others > 0
