@@ -19,7 +19,7 @@ def person(i: int) -> Paragraph:
     return Paragraph(
         title=f"Anna Holm{i}x",
         sentences=(
-            f"Anna Holm{i}x (born {1 + i} May {1850 + 3 * i}) is a {NATIONS[i % 3]} film director.",
+            f"Anna Holm{i}x (born {1 + i} May {1850 + 3 * (i // 2)}) is a {NATIONS[i % 3]} film director.",
             f"She was born in Skagen{i}x.",
         ),
     )
@@ -28,7 +28,7 @@ def person(i: int) -> Paragraph:
 def film(i: int) -> Paragraph:
     return Paragraph(
         title=f"Lighthouse{i}x (film)",
-        sentences=(f"Lighthouse{i}x is a {1900 + 3 * i} film directed by Anna Holm{i}x.", "It was shown twice."),
+        sentences=(f"Lighthouse{i}x is a {1900 + 3 * (i // 2)} film directed by Anna Holm{i}x.", "It was shown twice."),
     )
 
 
@@ -61,6 +61,7 @@ def test_what_is_compared_is_worked_out(questions: list[Question]) -> None:
     assert abs(2 * sum(agreeing) - len(agreeing)) <= 2  # half of them
     for question in worked:
         assert question.working is not None
+        assert question.working.count(" -> Anna Holm") == 2 * (question.type == "bridge_comparison")
         said = " ".join(sentence for p in question.gold for sentence in p.supporting)
         if question.answers[0] in ("yes", "no"):
             nations = [known.rsplit(": ", 1)[1] for known in question.working.split("; ")]
