@@ -21,13 +21,14 @@ from .gate import BankGate, Gate, Scan, SimilarityGate
 from .generation import Generator, Writer
 from .ingest import Document, Ingest, IngestReport, Progress
 from .memory_bank import Fingerprint, MemoryBank
+from .naming_gate import NamingGate
 from .passage_index import StoredChunk
 from .prompts import Instructions
 from .query_encoder import find_queries
 from .reasoner import Reasoner
 from .recall import Answer, Listener, Recall, check_question
 from .retention import earliest
-from .settings import DEFAULT_NAMESPACE, CompressionSettings, Form, Placement, RecallSettings, replaced
+from .settings import DEFAULT_NAMESPACE, CompressionSettings, Form, GateChoice, Placement, RecallSettings, replaced
 from .slot_gate import HEAD, load_gate
 from .trace import Trace, record
 from .weights import DEFAULT_EMBEDDER, DEFAULT_MODEL
@@ -349,13 +350,25 @@ class Engine:
         """Return the gate that ``settings`` lead to with these adapters and this bank.
 
         Raises:
+            InputError: see :meth:`gate_choice`.
+        """
+        gate = self._chosen_gate(settings)
+        return NamingGate(gate, self.embedder, self.bank.text, exact=settings.exact) if settings.follow_names else gate
+
+    def gate_choice(self, settings: RecallSettings) -> GateChoice:
+        """Return what decides which chunks open: slots or embeddings.
+
+        Raises:
             InputError: a gate over slots is asked for and there is none, or the bank keeps text only.
         """
         encoded = self.bank.fingerprint.encode
         if settings.gate == "slots" and (self._slot_gate is None or not encoded):
             lacking = "no gate among the adapters" if encoded else "a bank that keeps text only"
             raise InputError(f"gate='slots' reads slots with a trained gate, and here is {lacking}: use 'similarity'")
-        if settings.gate == "similarity" or self._slot_gate is None or not encoded:
+        return "similarity" if settings.gate == "similarity" or self._slot_gate is None or not encoded else "slots"
+
+    def _chosen_gate(self, settings: RecallSettings) -> Gate:
+        if self.gate_choice(settings) == "similarity" or self._slot_gate is None:
             return SimilarityGate(self.embedder, settings.candidates, exact=settings.exact)
         return BankGate(
             self._slot_gate,

@@ -95,6 +95,9 @@ class RecallSettings(CheckedSettings):
     """Whether older memories and passed-over chunks can be called back."""
     callback_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Floor for what a callback may bring back: a share of words for memories, P(open) for chunks."""
+    follow_names: bool = True
+    """Whether a chunk that is about what a note names, in the note's very words, is likelier to open
+    (:mod:`core.naming_gate`)."""
     raw_passages: Annotated[int, Field(ge=1)] | None = 2
     """Passages of 128 tokens of an opened chunk that the raw form shows: those nearest to the question
     and the notes, in order. ``None`` shows the whole chunk, which suits models from a few billion parameters on."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .gate import Scored, SimilarityGate
+from .gate import Scored
 from .generation import Writer
 from .memory_bank import Fingerprint
 from .passage_index import StoredChunk
@@ -102,7 +102,6 @@ def record(
     """Answer a question and keep its run; see :meth:`core.engine.Engine.trace`."""
     recorder = Recorder(listener)
     answer = engine.ask(question, namespace, settings, recorder, writer, document_ids=document_ids)
-    by_similarity = isinstance(engine.gate(settings), SimilarityGate)
     return Trace(
         question,
         namespace,
@@ -110,7 +109,7 @@ def record(
         replaced(
             settings,
             form="raw" if writer is not None else engine.form(settings),
-            gate="similarity" if by_similarity else "slots",
+            gate=engine.gate_choice(settings),
         ),
         engine.bank.fingerprint,
         tuple(recorder.scorings),

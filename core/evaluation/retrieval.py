@@ -23,8 +23,9 @@ from ..benchmarks.report import machine, progress, show
 from ..chunking import Span
 from ..embedder import Embedder
 from ..errors import CompressedMemoryError
-from ..gate import SimilarityGate
+from ..gate import Gate, SimilarityGate
 from ..ingest import Document
+from ..naming_gate import NamingGate
 from ..passage_index import PassageIndex, StoredChunk
 from ..query_encoder import find_queries
 from ..questions import Question
@@ -119,35 +120,47 @@ def _searched(
         "embedding": index.similarities(next(iter(embedders.values())).embed([asked]), None),
     }
     recalls = {name: _recalls(score, gold) for name, score in scores.items()}
+    text_of = {document.document_id: document.text for document in haystack.documents}
     for name, embedder in embedders.items():
         gate = SimilarityGate(embedder, None)
         recalls[f"{name}, question alone"] = _recalls(gate.probabilities(asked, WorkingMemory(), index), gold)
         if len(gold) > 1:
             recalls |= _missing(name, gate, question, haystack, index, gold)
+            naming = NamingGate(gate, embedder, text_of.__getitem__)
+            recalls[f"{name}, {_MISSING}, with memory and its names"] = _mean_recalls(
+                _with_memory(naming, question, haystack, index, gold)
+            )
     return recalls
 
 
 def _missing(
     name: str,
-    gate: SimilarityGate,
+    gate: Gate,
     question: Question,
     haystack: Haystack,
     index: PassageIndex,
     gold: Sequence[int],
 ) -> dict[str, dict[int, float]]:
     """Look for every gold paragraph but one, that one being known; mean over which is known."""
-    alone, noted = list[dict[int, float]](), list[dict[int, float]]()
-    for known in gold:
-        note = _supporting_note(haystack, question, known)
-        left = [row for row in gold if row != known]
-        for memory, kept in ((WorkingMemory(), alone), (WorkingMemory((note,)), noted)):
-            scores = gate.probabilities(question.question, memory, index).copy()
-            scores[known] = -1  # it was read, and so is no candidate
-            kept.append(_recalls(scores, left))
     return {
-        f"{name}, {_MISSING}, question alone": _mean_recalls(alone),
-        f"{name}, {_MISSING}, with memory": _mean_recalls(noted),
+        f"{name}, {_MISSING}, question alone": _mean_recalls(
+            _with_memory(gate, question, haystack, index, gold, noted=False)
+        ),
+        f"{name}, {_MISSING}, with memory": _mean_recalls(_with_memory(gate, question, haystack, index, gold)),
     }
+
+
+def _with_memory(
+    gate: Gate, question: Question, haystack: Haystack, index: PassageIndex, gold: Sequence[int], *, noted: bool = True
+) -> list[dict[int, float]]:
+    """Return the recalls of the other gold paragraphs as each of them is known, and ``noted`` or not."""
+    recalls = []
+    for known in gold:
+        memory = WorkingMemory((_supporting_note(haystack, question, known),) if noted else ())
+        scores = gate.probabilities(question.question, memory, index).copy()
+        scores[known] = -1  # it was read, and so is no candidate
+        recalls.append(_recalls(scores, [row for row in gold if row != known]))
+    return recalls
 
 
 def _supporting_note(haystack: Haystack, question: Question, row: int) -> Note:

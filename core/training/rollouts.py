@@ -20,6 +20,7 @@ from ..gate import SimilarityGate
 from ..generation import Generator, Prompt
 from ..ingest import Document, Ingest
 from ..memory_bank import Fingerprint, MemoryBank
+from ..naming_gate import NamingGate
 from ..passage_index import StoredChunk
 from ..prompts import ANSWER_OPENING, parse_answer
 from ..questions import Question
@@ -155,7 +156,7 @@ class Rollouts:
         """Return ``count`` rollouts, which differ in their answer at most."""
         settings = replaced(self._recall, form=task.form)
         reasoner = _WatchedReasoner(seat, bank, self._embedder, settings, task.form)
-        gate = SimilarityGate(self._embedder, settings.candidates)
+        gate = NamingGate(SimilarityGate(self._embedder, settings.candidates), self._embedder, bank.text)
         answer = Recall(bank, gate, reasoner, settings).ask(task.question.question, DEFAULT_NAMESPACE)
         turns = [
             self._turn(exchange, bank.text(step.chunk.chunk_id), before, after, _brought_back(step.recalled, bank))

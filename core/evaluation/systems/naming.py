@@ -43,6 +43,7 @@ class OurOptions(_Options):
     raw_passages: int | Literal["all"] | None = None
     likely_notes: bool | None = None
     second_look: bool | None = None
+    follow_names: bool | None = None
     decline_bias: float | None = None
     update_tokens: int | None = None
     answer_tokens: int | None = None

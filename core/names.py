@@ -1,0 +1,49 @@
+"""Finds the names in a text: what a note leads on to is seldom more than a name in it."""
+
+import re
+import unicodedata
+
+_WORD = re.compile(r"[^\W_]+")
+_LINKS = frozenset(("of", "the", "for", "de", "da", "do", "dos", "du", "di", "del", "della", "des", "la", "le")) | {
+    *("van", "von", "der", "den", "zu", "al", "el", "bin", "ibn", "y")
+}
+"""Words without a capital that stand within names."""
+_MOST_WORDS = 10
+"""Of a name. What is longer is a line in capitals."""
+
+
+def names(text: str) -> list[str]:
+    """Return the names of two words or more in ``text``, each once, in order: words with capitals, side by side.
+
+    One word alone is left out: it begins a sentence, or names a country or a month, far oftener than it leads anywhere.
+    A script without capitals has no names.
+    """
+    runs: list[list[re.Match[str]]] = [[]]
+    for word in _WORD.finditer(text):
+        if runs[-1] and not _joined(runs[-1][-1], word):
+            runs.append([])
+        if word.group()[0].isupper() or (runs[-1] and word.group() in _LINKS):
+            runs[-1].append(word)
+        elif runs[-1]:
+            runs.append([])
+    found = []
+    for run in runs:
+        while run and run[-1].group() in _LINKS:
+            run.pop()
+        if 1 < sum(word.group() not in _LINKS for word in run) <= _MOST_WORDS:
+            found.append(text[run[0].start() : run[-1].end()])
+    return list(dict.fromkeys(found))
+
+
+def folded(text: str) -> str:
+    """Return the words of ``text`` with a blank around each, without case and accents: one name is written variously.
+
+    One text stands in another, as whole words, where ``folded`` of it does.
+    """
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
+    return f" {' '.join(_WORD.findall(plain))} "
+
+
+def _joined(word: re.Match[str], following: re.Match[str]) -> bool:
+    between = word.string[word.end() : following.start()]
+    return between in {" ", "-", "'", "’"} or (len(word.group()) == 1 and between in {".", ". "})
