@@ -4,9 +4,7 @@ import re
 import unicodedata
 
 _WORD = re.compile(r"[^\W_]+")
-_LINKS = frozenset(("of", "the", "for", "de", "da", "do", "dos", "du", "di", "del", "della", "des", "la", "le")) | {
-    *("van", "von", "der", "den", "zu", "al", "el", "bin", "ibn", "y")
-}
+_LINK = re.compile(r"of|the|for|d[aeiou]|dos|del|della|des|l[ae]|van|von|de[rn]|zu|[ae]l|bin|ibn|y")
 """Words without a capital that stand within names."""
 _MOST_WORDS = 10
 """Of a name. What is longer is a line in capitals."""
@@ -22,15 +20,15 @@ def names(text: str) -> list[str]:
     for word in _WORD.finditer(text):
         if runs[-1] and not _joined(runs[-1][-1], word):
             runs.append([])
-        if word.group()[0].isupper() or (runs[-1] and word.group() in _LINKS):
+        if word.group()[0].isupper() or (runs[-1] and _LINK.fullmatch(word.group())):
             runs[-1].append(word)
         elif runs[-1]:
             runs.append([])
     found = []
     for run in runs:
-        while run and run[-1].group() in _LINKS:
+        while run and _LINK.fullmatch(run[-1].group()):
             run.pop()
-        if 1 < sum(word.group() not in _LINKS for word in run) <= _MOST_WORDS:
+        if 1 < sum(not _LINK.fullmatch(word.group()) for word in run) <= _MOST_WORDS:
             found.append(text[run[0].start() : run[-1].end()])
     return list(dict.fromkeys(found))
 
