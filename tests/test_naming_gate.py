@@ -133,6 +133,10 @@ def test_what_a_note_names_is_called_back_among_others_of_its_kind(
         "Luigi Cozzi": "Paganini Horror",
         "Jerome Storm": "Dog Law",
         "Andrew Lau": "Infernal Affairs",
+        "Albert Pyun": "Mean Guns",
+        "Noel M. Smith": "Fangs of Fate",
+        "Claude Whatham": "Hoodwink",
+        "Sidney Olcott": "The Green Goddess",
     }
     years = range(1931, 1931 + 4 * len(pairs), 4)
     directors = [
@@ -151,10 +155,10 @@ def test_what_a_note_names_is_called_back_among_others_of_its_kind(
     found, before = 0, 0
     with Engine(default_backbone, default_embedder, CompressionSettings(encode=False)) as engine:
         engine.add([*directors, *films])
-        asked = [("Tsui Hark", "Raj Kanwar"), ("Melville W. Brown", "Jerome Storm")]
+        asked = [("Tsui Hark", "Raj Kanwar"), ("Melville W. Brown", "Jerome Storm"), ("Luigi Cozzi", "Andrew Lau")]
         for one, other in asked:
             question = f"Which film has the director who is older, {pairs[one]} or {pairs[other]}?"
             found += len(read(engine, question, follow=True) & {one, other})
             before += len(read(engine, question, follow=False) & {one, other})
-    assert found >= 3, found
-    assert before < found, before
+    assert before < found, (before, found)
+    assert found >= len(asked), found

@@ -36,6 +36,7 @@ def test_each_way_of_searching_is_measured_at_each_size(default_embedder: Embedd
         "gate, question alone",
         "gate, one known, question alone",
         "gate, one known, with memory",
+        "gate, one known, with memory and its names",
     }
     assert found[30, "BM25"].questions == 2
     assert found[30, "gate, one known, with memory"].questions == 1  # the other has one gold paragraph
@@ -75,9 +76,12 @@ def test_the_command_writes_its_rows(tmp_path, capsys) -> None:
     assert main([*data, "--documents", "5", "--json", str(tmp_path / "out.json")]) == 0
     rows = json.loads((tmp_path / "out.json").read_text())["rows"]
     # The gate as it ships, and beside it the one whose queries are read as passages are.
-    gates = ("question alone", "one known, question alone", "one known, with memory")
+    gates = (
+        "question alone",
+        *(f"one known, {way}" for way in ("question alone", "with memory", "with memory and its names")),
+    )
     assert [row["searcher"] for row in rows[2:]] == [f"{g}, {way}" for g in ("gate", "untrained gate") for way in gates]
     assert main([*data, "--documents", "5", "--adapters", "none", "--json", str(tmp_path / "out.json")]) == 0
-    assert len(json.loads((tmp_path / "out.json").read_text())["rows"]) == 5
+    assert len(json.loads((tmp_path / "out.json").read_text())["rows"]) == 6
     assert main([*data, "--documents", "50"]) == 2
     assert "the pool has" in capsys.readouterr().err
