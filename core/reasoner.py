@@ -159,9 +159,13 @@ class Reasoner:
             self._settings.answer_tokens,
             favoured=(UNKNOWN, self._settings.decline_bias) if self._settings.decline_bias else None,
         )
-        reply = self._writer.reply(prompt, AnswerStream(on_text) if on_text else None)
+        stream = AnswerStream(on_text) if on_text else None
+        reply = self._writer.reply(prompt, stream)
         usage.count(reply)
-        return parse_answer(reply.text)
+        answer = parse_answer(reply.text, question)
+        if stream:
+            stream.finish(answer)
+        return answer
 
     def _shown(self, chunk_id: str, text: str, question: str, memory: WorkingMemory) -> str:
         count = self._settings.raw_passages

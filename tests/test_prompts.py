@@ -90,12 +90,9 @@ def test_an_update_is_read(reply: str, notes: tuple[str, ...], recall: str | Non
         ("<answer>the unknown soldier</answer>", "the unknown soldier"),
         ("<answer>Unknown Pleasures</answer>", "Unknown Pleasures"),
         ("<answer><working>Anna: Danish; Jens: Danish</working>yes</answer>", "yes"),
-        # What a comparison comes to is computed, whatever stands behind it.
-        ("<answer><working>Anna: 1858; Jens: 1860; first</working>Jens</answer>", "Anna"),
-        ("<answer><working>Anna: 1858; Jens: 1860; last</working></answer>", "Jens"),
+        ("<answer><working>Anna: 1858; Jens: 1860; first</working>Jens</answer>", "Anna"),  # it is computed
+        ("<answer><working>Anna: Danish; Jens: Danish</working>no", "yes"),
         ("<answer><working>Anna: 987; Jens: 1060; last</working>", "Jens"),
-        ("<answer><working>Oil -> Anna Holm: 1958; The Keeper: II -> Jens: 1860; first</working>", "The Keeper: II"),
-        ("<answer><working>Anna: 1858; Jens: 1858; first</working>both</answer>", "both"),
         ("<answer><working>Anna: 1858; Jens: 1860; first", ""),
         ("<answer> <working>Anna: 1858</working> Anna\n</answer>", "Anna"),
         ("<answer><working>Anna: 1858; Jens", ""),  # cut off: what it comes to is not known
@@ -105,6 +102,11 @@ def test_an_update_is_read(reply: str, notes: tuple[str, ...], recall: str | Non
 )
 def test_an_answer_is_read(reply: str, answer: str) -> None:
     assert parse_answer(reply) == answer
+
+
+def test_a_question_tells_which_of_two_is_the_answer() -> None:
+    worked = "<answer><working>Anna: 1858; Jens: 1860; first</working>Anna</answer>"
+    assert parse_answer(worked, "Who is younger, Anna or Jens?") == "Jens"
 
 
 def test_the_prompts_ask_for_the_tags_that_the_parsers_read() -> None:
@@ -179,7 +181,9 @@ def test_an_answer_is_streamed_as_it_is_parsed(reply: str, size: int) -> None:
         stream(reply[start : start + size])
     opened = reply if reply.startswith("<answer>") else "<answer>" + reply
     parsed = parse_answer(opened)
-    # What the end might still have turned into a tag is held back for good.
+    # What the end might still have turned into a tag, and what is computed from all of it, is held back until then.
     assert parsed.startswith("".join(shown))
-    assert parsed.removeprefix("".join(shown)) in ("", "<", " <", "<ans")
+    assert parsed.removeprefix("".join(shown)) in ("", "<", " <", "<ans") or "<working>" in reply
     assert all("answer>" not in piece for piece in shown)
+    stream.finish(parsed)
+    assert "".join(shown) == parsed

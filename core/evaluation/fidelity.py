@@ -180,7 +180,7 @@ def answers_from_gold(
         golds = [[backbone.encode(paragraph.document)] for paragraph in question.gold]
         slots = [keep(s) for ids in golds for s in compressor.compress(ids)]
         reply = generator.reply(_prompt(question.question, slots))
-        scores.append(score_question(parse_answer(reply.text), question))
+        scores.append(score_question(parse_answer(reply.text, question.question), question))
     return sum(s.f1 for s in scores) / len(scores), sum(s.sub_exact_match for s in scores) / len(scores)
 
 

@@ -22,8 +22,8 @@ from typing import Annotated, NamedTuple
 import typer
 
 from ..errors import InputError
-from ..prompts import FIRST, LAST, through
 from ..questions import Paragraph, Question, read_pool, read_questions
+from ..working import FIRST, LAST, through
 from . import wordings
 from .material import pool_file, question_files, write_questions
 from .plain_facts import NATIONS, OLDEST, Entity, Fact, read_entity

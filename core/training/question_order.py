@@ -48,6 +48,6 @@ class QuestionOrder:
         if question.id not in self._known:
             asked = answer_prompt(question.question, (), ())
             prompt = Prompt(SYSTEM, asked, ANSWER_OPENING, ANSWER_STOP, _ANSWER_TOKENS)
-            answer = parse_answer(self._base.reply(prompt).text)
+            answer = parse_answer(self._base.reply(prompt).text, question.question)
             self._known[question.id] = max(exact_match(answer, gold) for gold in question.answers) == 1
         return self._known[question.id]

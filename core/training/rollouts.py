@@ -168,7 +168,7 @@ class Rollouts:
             return [Trajectory(tuple(turns), "")] * count
         (exchange,) = seat.said[len(turns) :]
         answers = [self._turn(exchange, None, known, known, "", sample) for sample in range(len(exchange.replies))]
-        rollouts = [Trajectory((*turns, said), parse_answer(said.text)) for said in answers]
+        rollouts = [Trajectory((*turns, said), parse_answer(said.text, task.question.question)) for said in answers]
         return rollouts * (count // len(rollouts))
 
     def _turn(

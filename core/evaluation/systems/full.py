@@ -45,7 +45,7 @@ class WholeText:
         with cost.timed("answer"):
             reply = self._generator.reply(reading_prompt(question, self._fitting(question)))
             cost.count(reply)
-        return Outcome(parse_answer(reply.text), cost)
+        return Outcome(parse_answer(reply.text, question), cost)
 
     def _fitting(self, question: str) -> str:
         kept = min(len(self._ends), self._room)

@@ -46,7 +46,7 @@ def read_passages(generator: Generator, question: str, passages: Sequence[Passag
         reply = generator.reply(reading_prompt(question, "\n\n".join(passage.text.strip() for passage in passages)))
         cost.count(reply)
     return Outcome(
-        parse_answer(reply.text),
+        parse_answer(reply.text, question),
         cost,
         tuple((passage.document_id, passage.span) for passage in passages),
         tuple(dict.fromkeys(passage.document_id for passage in passages)),

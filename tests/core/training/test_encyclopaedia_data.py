@@ -77,6 +77,9 @@ def test_what_is_compared_is_worked_out(questions: list[Question]) -> None:
         assert wanted == ("last" if word[1] in ("later", "younger", "recently") else "first")
         chosen = parse_answer(f"<answer><working>{question.working}</working></answer>")
         assert chosen in question.answers
+        # Its words say it too.
+        wrong = f"{question.working.removesuffix(wanted)}{'first' if wanted == 'last' else 'last'}"
+        assert parse_answer(f"<answer><working>{wrong}</working></answer>", question.question) == chosen
         assert chosen == shown[years.index(max(years) if wanted == "last" else min(years))]
         # In the order of the question.
         assert question.question.index(shown[0]) < question.question.index(shown[1])

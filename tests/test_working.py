@@ -1,0 +1,59 @@
+"""What a working comes to."""
+
+import pytest
+
+from core.working import through, worked_out
+
+YEARS = "Anna Holm: 1858; Jens Dahl: 1860; first"
+
+
+@pytest.mark.parametrize(
+    ("working", "said", "question", "answer"),
+    [
+        (YEARS, "Jens Dahl", "", "Anna Holm"),
+        (YEARS.replace("first", "last"), "Anna Holm", "", "Jens Dahl"),
+        ("Anna Holm: 987; Jens Dahl: 1060; last", "", "", "Jens Dahl"),
+        ("Anna Holm: 18 February 1960; Jens Dahl: May 1958; first", "Anna Holm", "", "Jens Dahl"),
+        # The question's words say which of two, names apart, whatever the reader says.
+        (YEARS, "Anna Holm", "Who is younger, Anna Holm or Jens Dahl?", "Jens Dahl"),
+        (YEARS.replace("first", "last"), "", "Who is older than the other, Anna Holm or Jens Dahl?", "Anna Holm"),
+        ("Last Light: 1950; Later: 1940; last", "", "Which film came out first, Last Light or Later?", "Later"),
+        (YEARS, "", "Who came first, and who last?", "Anna Holm"),
+        (YEARS, "", "Who came sooner into this world?", "Anna Holm"),
+        # What is known by way of another is named as the question names it.
+        (
+            f"{through('Oil', 'Anna Holm')}: 1958; {through('The Keeper: II', 'Jens')}: 1860; first",
+            "",
+            "",
+            "The Keeper: II",
+        ),
+        (
+            "Oil: Anna Holm: 1958; The Keeper: II: Jens: 1860; first",
+            "",
+            "Which is first, Oil or The Keeper: II?",
+            "The Keeper: II",
+        ),
+        (
+            "Oil (film) by Anna: 1858; The Keeper: 1860; first",
+            "",
+            "Which is older, Oil (film) or The Keeper?",
+            "Oil (film)",
+        ),
+        ("Oil - Anna: 1858; Keeper - Jens: 1860; last", "", "Which is later, OIL or keeper?", "Keeper"),
+        ("Oils: Anna: 1858; Keeper: 1860; first", "", "Which is first, Oil or Keeper?", "Oils: Anna"),
+        # Of one year neither comes first.
+        ("Anna Holm: 1858; Jens Dahl: 1858; first", "both", "", "both"),
+        # Whether two are the same.
+        ("Anna Holm: French; Jens Dahl: French", "no", "", "yes"),
+        ("Anna Holm: French; Jens Dahl: Danish", "Yes.", "", "no"),
+        ("The Keeper: II -> Anna: French; Oil -> Jens: french", "no", "", "yes"),
+        ("Anna Holm: French; Jens Dahl: French", "Paris", "", "Paris"),
+        # No name answers whether something is so.
+        (YEARS, "yes", "Are both Danish?", "yes"),
+        # No comparison of two.
+        ("Anna Holm: 1858", "Anna Holm", "", "Anna Holm"),
+        ("Anna Holm: French; Jens Dahl", "no", "", "no"),
+    ],
+)
+def test_a_comparison_is_computed(working: str, said: str, question: str, answer: str) -> None:
+    assert worked_out(working, said, question) == answer
