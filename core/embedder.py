@@ -15,6 +15,7 @@ from .chunking import Span, split_text
 from .errors import WeightsError
 from .evidence import fingerprint, load_tagger, tagged
 from .headings import behind_heading
+from .named_evidence import by_names
 from .query_encoder import WEIGHTS, query_encoder, read_query_card
 from .similarity import UNTRAINED
 from .weights import DEFAULT_EMBEDDER, quiet_loading, resolve
@@ -105,6 +106,8 @@ class Embedder:
     def evidence(self, question: str, notes: Sequence[str], text: str) -> list[tuple[Span, float]] | None:
         """Return each sentence of ``text`` with the probability that it bears on ``question``, in order.
 
+        The tagger gives it, and what a name leads to gains (:mod:`core.named_evidence`).
+
         Args:
             notes: what is known so far, the latest last.
 
@@ -116,7 +119,8 @@ class Embedder:
         asked = question, tuple(notes), text
         with self._lock:
             if asked not in self._judged:
-                self._judged[asked] = tagged(self._tagger, self._model.tokenizer, question, notes, text)
+                judged = tagged(self._tagger, self._model.tokenizer, question, notes, text)
+                self._judged[asked] = by_names(question, notes, text, judged)
             self._judged.move_to_end(asked)
             if len(self._judged) > _KEPT:
                 self._judged.popitem(last=False)

@@ -42,6 +42,11 @@ def folded(text: str) -> str:
     return f" {' '.join(_WORD.findall(plain))} "
 
 
+def entitled(heading: str) -> str:
+    """Return, folded, what ``heading`` names, without what tells it apart from others, as ``(actor)`` behind a name."""
+    return folded(re.sub(r"\s*\([^()]*\)\s*$", "", heading))
+
+
 def _joined(word: re.Match[str], following: re.Match[str]) -> bool:
     between = word.string[word.end() : following.start()]
     return between in {" ", "-", "'", "’"} or (len(word.group()) == 1 and between in {".", ". "})

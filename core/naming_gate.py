@@ -14,7 +14,7 @@ from .chunking import sentences
 from .embedder import Embedder
 from .gate import Gate
 from .headings import heading_of
-from .names import folded, names
+from .names import entitled, folded, names
 from .passage_index import PassageIndex, highest
 from .working_memory import WorkingMemory
 
@@ -73,6 +73,6 @@ def _nats(name: str, text: str, cosine: float) -> float:
     if said not in folded(text):
         return 0.0
     headings = (heading_of(text, start, end) for start, end in sentences(text))
-    if any(heading and folded(heading) == said for heading in headings):
+    if any(heading and entitled(heading) == said for heading in headings):
         return HEADED
     return max(0.0, SLOPE * (cosine - MIDPOINT))

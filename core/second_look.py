@@ -8,12 +8,12 @@ is worth its cost.
 """
 
 from collections.abc import Collection, Sequence
-from math import exp, log
 from typing import NamedTuple
 
 from .chunking import Span
 from .embedder import Embedder
 from .headings import behind_heading
+from .similarity import raised
 
 SENTENCES = 5
 """Most that an answer rests on."""
@@ -51,7 +51,7 @@ def best_evidence(
     for looks in range(1, _LOOKS + 1):
         judged = sorted(
             (
-                Found(row, span, _raised(odds) if (row, span) in told else odds)
+                Found(row, span, raised(odds, TOLD) if (row, span) in told else odds)
                 for row in looked_at
                 for span, odds in embedder.evidence(question, said, texts[row]) or ()
             ),
@@ -81,8 +81,3 @@ def _worth_another_look(texts: Sequence[str], judged: Sequence[Found]) -> list[i
         chosen.append(row)
         room -= len(texts[row])
     return sorted(chosen)
-
-
-def _raised(odds: float) -> float:
-    odds = min(max(odds, 1e-6), 1 - 1e-6)
-    return 1 / (1 + exp(-(log(odds / (1 - odds)) + TOLD)))
