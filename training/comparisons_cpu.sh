@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
-# A reasoner that works out which of two comes first, for two cores. It goes on from what `training/smollm2_h100.sh answers`
-# came to (START=FOLDER); from the default adapters, which
-# are of it, it has not been run.
+# A reasoner that works out which of two comes first, for two cores. It goes on from what `training/smollm2_h100.sh
+# answers` came to (START=FOLDER); from the default adapters, which are of it, it has not been run.
 #
 # 32 steps of four lessons of eight answers, from labelled evidence amid other sentences, half of them comparisons with
 # their working. Measured: 25 seconds a step on two threads of an Intel Xeon with AMX in bf16, nothing beside it but now
 # and then a test. Stop it and run it again: it goes on. What it came to is in docs/benchmarks.md, "Comparisons, worked
-# out". The default reasoner is 0.7 of it and 0.3 of the default before it (commit 1e4203d; BEFORE=FOLDER), from which all
-# of it began: so it keeps what that one answered.
+# out". The default reasoner is 0.7 of it and 0.3 of the default before it (commit 1e4203d; BEFORE=FOLDER), which it
+# began from, so that it keeps what that one answered.
 set -euo pipefail
 data=${DATA:?"a folder that training/smollm2_h100.sh data DIR made"}
 start=${START:-core/pretrained/SmolLM2-135M-Instruct}
