@@ -16,7 +16,8 @@ HEADED, HELD, ASKED = 3.0, 2.0, 2.0
 heading that the question names. As logistic regressions on the tagger's logit gave them (docs/benchmarks.md, "Following
 names")."""
 OTHERWISE = -0.8
-"""Nats that all lose where there are names: so as many are likelier than not as without them."""
+"""Nats that all under a heading lose where there are names: so as many are likelier than not as without them. Where
+no heading stands none can be a name."""
 
 
 def by_names(
@@ -39,7 +40,7 @@ def by_names(
 def _nats(text: str, span: Span, asked: str, noted: set[str]) -> float:
     heading = heading_of(text, *span)
     about, said = entitled(heading) if heading else "", folded(text[span.start : span.end])
-    gained = OTHERWISE
+    gained = OTHERWISE if about else 0.0
     if about in noted:
         gained += HEADED
     elif any(name in said for name in noted):

@@ -38,6 +38,7 @@ def nats(question: str, notes: list[str], text: str) -> list[float]:
         (QUESTION, [], FILM, [ASKED, ASKED]),
         (QUESTION, [NOTE], FILM, [ASKED + HELD, ASKED]),
         (QUESTION, [], DIRECTOR, [0, 0]),
+        (QUESTION, [NOTE], "Marta Oskarsdottir had bees. She sold them.", [HELD - OTHERWISE, -OTHERWISE]),  # no heading
         # Where no name is, nothing changes; a word alone is no name.
         ("Who kept bees?", ["They were kept in Iceland."], OTHER, [-OTHERWISE, -OTHERWISE]),
         ("What are harbour lights?", [], FILM, [-OTHERWISE, -OTHERWISE]),
