@@ -20,6 +20,7 @@ _COMPARED = re.compile(
     rf"(?P<other>.+): {_YEAR}(?P<other_year>\d{{1,4}}); (?P<wanted>{FIRST}|{LAST})"
 )
 _ALIKE = re.compile(r"[^;]+: (?P<one>[^;:]+); .+: (?P<other>[^;:]+)")
+_SAME = re.compile(r"\bsame\b")
 # Names have capitals, so that those of a question are not among these.
 _EARLIER = re.compile(r"\b(?:first|earlier|earliest|older|oldest|elder|eldest|before)\b")
 _LATER = re.compile(r"\b(?:last|later|latest|younger|youngest|newer|newest|recent|recently|after)\b")
@@ -34,12 +35,12 @@ def worked_out(working: str, said: str, question: str = "") -> str:
     """Return what ``working`` comes to; where it is no comparison, what the reader ``said`` after it.
 
     Args:
-        question: tells which of two is asked for, where its words do, and how the two are called.
+        question: tells by its words whether two are to be the same, or which of two is asked for, and how they are
+            called.
     """
-    agrees = said.strip(" .\n").lower()
     alike, compared = _ALIKE.fullmatch(working.strip()), _COMPARED.fullmatch(working.strip())
-    if agrees in {"yes", "no"}:
-        if alike is None or compared is not None:
+    if said.strip(" .\n").lower() in {"yes", "no"}:
+        if alike is None or compared is not None or not _SAME.search(question):
             return said
         return "yes" if folded(alike["one"]) == folded(alike["other"]) else "no"
     if compared is None or int(compared["year"]) == int(compared["other_year"]):

@@ -91,7 +91,7 @@ def test_an_update_is_read(reply: str, notes: tuple[str, ...], recall: str | Non
         ("<answer>Unknown Pleasures</answer>", "Unknown Pleasures"),
         ("<answer><working>Anna: Danish; Jens: Danish</working>yes</answer>", "yes"),
         ("<answer><working>Anna: 1858; Jens: 1860; first</working>Jens</answer>", "Anna"),  # it is computed
-        ("<answer><working>Anna: Danish; Jens: Danish</working>no", "yes"),
+        ("<answer><working>Anna: Danish; Jens: Danish</working>no", "no"),
         ("<answer><working>Anna: 987; Jens: 1060; last</working>", "Jens"),
         ("<answer><working>Anna: 1858; Jens: 1860; first", ""),
         ("<answer> <working>Anna: 1858</working> Anna\n</answer>", "Anna"),
@@ -104,9 +104,11 @@ def test_an_answer_is_read(reply: str, answer: str) -> None:
     assert parse_answer(reply) == answer
 
 
-def test_a_question_tells_which_of_two_is_the_answer() -> None:
+def test_a_question_tells_what_a_working_comes_to() -> None:
     worked = "<answer><working>Anna: 1858; Jens: 1860; first</working>Anna</answer>"
     assert parse_answer(worked, "Who is younger, Anna or Jens?") == "Jens"
+    alike = "<answer><working>Anna: Danish; Jens: Danish</working>no</answer>"
+    assert parse_answer(alike, "Are Anna and Jens from the same country?") == "yes"
 
 
 def test_the_prompts_ask_for_the_tags_that_the_parsers_read() -> None:

@@ -5,6 +5,7 @@ import pytest
 from core.working import through, worked_out
 
 YEARS = "Anna Holm: 1858; Jens Dahl: 1860; first"
+SAME = "Are Anna Holm and Jens Dahl of the same nationality?"
 
 
 @pytest.mark.parametrize(
@@ -44,15 +45,18 @@ YEARS = "Anna Holm: 1858; Jens Dahl: 1860; first"
         # Of one year neither comes first.
         ("Anna Holm: 1858; Jens Dahl: 1858; first", "both", "", "both"),
         # Whether two are the same.
-        ("Anna Holm: French; Jens Dahl: French", "no", "", "yes"),
-        ("Anna Holm: French; Jens Dahl: Danish", "Yes.", "", "no"),
-        ("The Keeper: II -> Anna: French; Oil -> Jens: french", "no", "", "yes"),
-        ("Anna Holm: French; Jens Dahl: French", "Paris", "", "Paris"),
+        ("Anna Holm: French; Jens Dahl: French", "no", SAME, "yes"),
+        ("Anna Holm: French; Jens Dahl: Danish", "Yes.", SAME, "no"),
+        ("The Keeper: II -> Anna: French; Oil -> Jens: french", "no", SAME, "yes"),
+        ("Anna Holm: French; Jens Dahl: French", "no", "Are both Danish?", "no"),
+        ("Anna Holm: French; Jens Dahl: French", "no", "Are both The Same?", "no"),
+        ("Anna Holm: French; Jens Dahl: French", "Paris", SAME, "Paris"),
         # No name answers whether something is so.
         (YEARS, "yes", "Are both Danish?", "yes"),
+        (YEARS, "yes", SAME, "yes"),
         # No comparison of two.
         ("Anna Holm: 1858", "Anna Holm", "", "Anna Holm"),
-        ("Anna Holm: French; Jens Dahl", "no", "", "no"),
+        ("Anna Holm: French; Jens Dahl", "no", SAME, "no"),
     ],
 )
 def test_a_comparison_is_computed(working: str, said: str, question: str, answer: str) -> None:

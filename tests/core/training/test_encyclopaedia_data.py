@@ -67,6 +67,9 @@ def test_what_is_compared_is_worked_out(questions: list[Question]) -> None:
             nations = [known.rsplit(": ", 1)[1] for known in question.working.split("; ")]
             assert (nations[0] == nations[1]) == (question.answers[0] == "yes")
             assert all(nation in said for nation in nations)
+            other = "no" if question.answers[0] == "yes" else "yes"
+            worked = f"<answer><working>{question.working}</working>{other}</answer>"
+            assert parse_answer(worked, question.question) == question.answers[0]
             continue
         first, other, wanted = question.working.split("; ")
         years = [int(known.rsplit(": ", 1)[1]) for known in (first, other)]
