@@ -76,7 +76,7 @@ def assert_refused(ran: Ran, *said: str) -> None:
 
 
 def test_ask_json_prints_one_object_whose_sources_are_in_the_files(cli, bank: Path, folder: Path) -> None:
-    ran = cli("ask", "What does assert do when __debug__ is false?", "--bank", bank, "--json")
+    ran = cli("ask", "Which exception does assert raise?", "--bank", bank, "--json")
     assert ran.code == 0
     said = json.loads(ran.out)
     assert list(said) == ["answer", "sources", "working_memory", "steps", "usage"]
@@ -105,7 +105,7 @@ def test_a_new_process_gives_the_same_answer_in_both_forms(bank: Path) -> None:
 
 
 def test_ask_without_json_shows_answer_sources_steps_and_cost(cli, bank: Path) -> None:
-    ran = cli("ask", "What does assert do when __debug__ is false?", "--bank", bank)
+    ran = cli("ask", "Which exception does assert raise?", "--bank", bank)
     assert ran.code == 0
     assert ran.out.startswith("Answer: ")
     assert "assert.txt [" in ran.out
@@ -114,7 +114,7 @@ def test_ask_without_json_shows_answer_sources_steps_and_cost(cli, bank: Path) -
 
 
 def test_trace_answers_as_ask_does_and_writes_a_page(cli, bank: Path, tmp_path: Path) -> None:
-    question, page = "What does assert do when __debug__ is false?", tmp_path / "page.html"
+    question, page = "Which exception does assert raise?", tmp_path / "page.html"
     said = json.loads(cli("ask", question, "--bank", bank, "--json").out)
     ran = cli("trace", question, "--bank", bank, "--out", page)
     assert ran.code == 0
@@ -131,7 +131,7 @@ def test_trace_answers_as_ask_does_and_writes_a_page(cli, bank: Path, tmp_path: 
 
 
 def test_asked_of_documents_it_answers_from_them_alone(cli, bank: Path, tmp_path: Path) -> None:
-    question, only = "What does assert do when __debug__ is false?", ("--document", "loops/while.txt")
+    question, only = "Which exception does assert raise?", ("--document", "loops/while.txt")
     every = ("--bank", bank, "--threshold", "0")
     said = json.loads(cli("ask", question, *every, *only, "--document", "loops/break.md", "--json").out)
     assert {step["chunk_id"] for step in said["steps"]}
