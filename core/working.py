@@ -40,7 +40,7 @@ def worked_out(working: str, said: str, question: str = "") -> str:
     """
     alike, compared = _ALIKE.fullmatch(working.strip()), _COMPARED.fullmatch(working.strip())
     if said.strip(" .\n").lower() in {"yes", "no"}:
-        if alike is None or compared is not None or not _SAME.search(question):
+        if alike is None or not _SAME.search(question):
             return said
         return "yes" if folded(alike["one"]) == folded(alike["other"]) else "no"
     if compared is None or int(compared["year"]) == int(compared["other_year"]):

@@ -169,6 +169,7 @@ def test_a_gate_prompt_follows_the_slots_as_a_new_paragraph_and_ends_in_the_ques
         "Unknown Pleasures</answer>",
         "Un</answer>",
         "<working>Anna: 1858; Jens: 1860; last</working>Anna</answer>",
+        "<working>Anna: 1858; Jens: 1860; last</working>yes</answer>",
         "<working>Anna: Danish; Jens: Danish</working>yes</answer>",
         " <working>Anna: 1858</working> unknown</answer>",
         "<working>Anna: 1858; Je",
