@@ -1,7 +1,11 @@
-"""What a working comes to."""
+"""What a working comes to; and what the default install makes of a comparison."""
 
 import pytest
 
+from core.engine import Engine
+from core.ingest import Document
+from core.recall import Event, Written
+from core.settings import CompressionSettings
 from core.working import through, worked_out
 
 YEARS = "Anna Holm: 1858; Jens Dahl: 1860; first"
@@ -61,3 +65,23 @@ SAME = "Are Anna Holm and Jens Dahl of the same nationality?"
 )
 def test_a_comparison_is_computed(working: str, said: str, question: str, answer: str) -> None:
     assert worked_out(working, said, question) == answer
+
+
+def test_the_default_install_compares() -> None:
+    documents = [
+        Document("anna", "Anna Holm\nAnna Holm (born 4 May 1858) was a Danish keeper of lighthouses and of bees."),
+        Document("jens", "Jens Dahl\nJens Dahl (born 11 June 1860) was a Danish painter of ships and of storms."),
+    ]
+    expected = {
+        "Who was born first, Anna Holm or Jens Dahl?": "Anna Holm",
+        "Who is younger, Anna Holm or Jens Dahl?": "Jens Dahl",
+        "Are Anna Holm and Jens Dahl of the same nationality?": "yes",
+    }
+    with Engine.open(compression=CompressionSettings(encode=False)) as engine:
+        engine.add(documents)
+        for question, answer in expected.items():
+            events = list[Event]()
+            said = engine.ask(question, listener=events.append)
+            assert said.text == answer
+            assert "".join(event.text for event in events if isinstance(event, Written)) == answer
+            assert {source.document_id for source in said.sources} == {"anna", "jens"}
