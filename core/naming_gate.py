@@ -16,6 +16,7 @@ from .gate import Gate
 from .headings import heading_of
 from .names import entitled, folded, names
 from .passage_index import PassageIndex, highest
+from .similarity import raised
 from .working_memory import WorkingMemory
 
 HEADED = 5.0
@@ -55,16 +56,18 @@ class NamingGate:
                     sources.setdefault(name, set()).add(note.chunk_id)
         if not sources:
             return found
-        gained = np.zeros_like(found)
+        gained = dict[int, float]()
         for (name, said_in), vector in zip(sources.items(), self._embedder.embed(list(sources)), strict=True):
             cosines = index.similarities(vector[None], _PASSAGES, exact=self._exact)
             for row in highest(cosines, _PASSAGES):
                 chunk_id = index.chunks[row].chunk_id
                 if cosines[row] > _LEAST_COSINE and chunk_id not in said_in:
-                    gained[row] = max(gained[row], _nats(name, self._text(chunk_id), float(cosines[row])))
-        before = np.clip(found, _LEAST, 1 - 1e-6)
-        raised = 1 / (1 + (1 - before) / before * np.exp(-gained))
-        return np.where(gained > 0, np.maximum(raised, found), found).astype(np.float32)
+                    nats = _nats(name, self._text(chunk_id), float(cosines[row]))
+                    gained[row] = max(gained.get(row, 0.0), nats)
+        for row, nats in gained.items():
+            if nats:
+                found[row] = max(found[row], raised(max(float(found[row]), _LEAST), nats))
+        return found
 
 
 def _nats(name: str, text: str, cosine: float) -> float:

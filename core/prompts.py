@@ -109,10 +109,10 @@ def parse_update(reply: str) -> ParsedUpdate:
     return ParsedUpdate(notes, (query.group(1).strip() or None) if query else None)
 
 
-def parse_answer(reply: str, question: str = "") -> str:
+def parse_answer(reply: str, question: str) -> str:
     """Read the ``<answer>`` payload out of a reply; empty where there is none, or where it is that nothing is known.
 
-    Where a working stands before it, the answer is what that comes to (:mod:`core.working`).
+    Where a working stands before it, the answer is what that comes to for ``question`` (:mod:`core.working`).
     """
     found = _ANSWER.search(reply)
     said = found.group(1) if found else ""
@@ -142,7 +142,7 @@ class AnswerStream:
             return  # what it comes to is known when all is written
         # What the stop may have begun with waits for what follows; so do blanks, which count only between words.
         kept = next(n for n in range(len(ANSWER_STOP) - 1, -1, -1) if text.endswith(ANSWER_STOP[:n]))
-        sure = parse_answer(text[: len(text) - kept])
+        sure = parse_answer(text[: len(text) - kept], "")
         if ANSWER_STOP not in text and (UNKNOWN.startswith(sure.lower()) or WORKING_OPENING.startswith(sure)):
             return  # it may become that nothing is known, or working
         self.finish(sure)

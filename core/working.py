@@ -31,7 +31,7 @@ def through(name: str, other: str) -> str:
     return f"{name}{_THROUGH}{other}"
 
 
-def worked_out(working: str, said: str, question: str = "") -> str:
+def worked_out(working: str, said: str, question: str) -> str:
     """Return what ``working`` comes to; where it is no comparison, what the reader ``said`` after it.
 
     Args:

@@ -93,7 +93,3 @@ def clearly(named: Sequence[str], judged: Mapping[str, Sequence[tuple[Span, floa
     best = {name: max(odds for _, odds in found) for name, found in judged.items()}
     odds = {name: p / (1 - p) for name, p in best.items()}
     return min(odds[name] for name in named) > 10 * max(odds[name] for name in odds if name not in named)
-
-
-def test_spans_are_those_that_were_judged() -> None:
-    assert by_names(QUESTION, [NOTE], DIRECTOR, [(Span(30, 55), 0.5)])[0][0] == Span(30, 55)

@@ -19,7 +19,7 @@ FILM = "Harbour Lights\nHarbour Lights is a 1931 drama film directed by Marta Os
 TEXTS = {
     "film": FILM,
     "stranger": "Aki Lindqvist\nAki Lindqvist (born 4 April 1957) is a Finnish film director, an older one than many.",
-    "director": "Marta Oskarsdottir\nMarta Oskarsdottir came to the cinema late, and kept bees until she died in 1958.",
+    "director": "Marta Oskarsdottir (director)\nMarta Oskarsdottir came to the cinema late, and kept bees until 1958.",
     "mention": "Bees in Iceland\nBees were first brought to Iceland about 1930. Marta Oskarsdóttir had some.",
     "untitled": "Marta Oskarsdottir grew up on a farm. She never saw a film before she was twenty years old.",
 }

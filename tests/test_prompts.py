@@ -101,7 +101,7 @@ def test_an_update_is_read(reply: str, notes: tuple[str, ...], recall: str | Non
     ],
 )
 def test_an_answer_is_read(reply: str, answer: str) -> None:
-    assert parse_answer(reply) == answer
+    assert parse_answer(reply, "") == answer
 
 
 def test_a_question_tells_what_a_working_comes_to() -> None:
@@ -115,7 +115,7 @@ def test_the_prompts_ask_for_the_tags_that_the_parsers_read() -> None:
     for tag in (UPDATE_OPENING, "</update>", "<recall>", UPDATE_STOP, ANSWER_OPENING, ANSWER_STOP):
         assert tag in SYSTEM
     assert parse_update(f"{UPDATE_OPENING}Anna</update><recall>Jens{UPDATE_STOP}") == ParsedUpdate(("Anna",), "Jens")
-    assert parse_answer(f"{ANSWER_OPENING}Anna{ANSWER_STOP}") == "Anna"
+    assert parse_answer(f"{ANSWER_OPENING}Anna{ANSWER_STOP}", "") == "Anna"
 
 
 def test_an_update_prompt_shows_the_text_then_the_notes_then_the_question() -> None:
@@ -183,7 +183,7 @@ def test_an_answer_is_streamed_as_it_is_parsed(reply: str, size: int) -> None:
     for start in range(0, len(reply), size):
         stream(reply[start : start + size])
     opened = reply if reply.startswith("<answer>") else "<answer>" + reply
-    parsed = parse_answer(opened)
+    parsed = parse_answer(opened, "")
     # What the end might still have turned into a tag, and what is computed from all of it, is held back until then.
     assert parsed.startswith("".join(shown))
     assert parsed.removeprefix("".join(shown)) in ("", "<", " <", "<ans") or "<working>" in reply

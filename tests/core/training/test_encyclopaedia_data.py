@@ -78,7 +78,7 @@ def test_what_is_compared_is_worked_out(questions: list[Question]) -> None:
         word = re.search(r"\b(first|earlier|older|later|younger|recently)\b", question.question)
         assert word is not None
         assert wanted == ("last" if word[1] in ("later", "younger", "recently") else "first")
-        chosen = parse_answer(f"<answer><working>{question.working}</working></answer>")
+        chosen = parse_answer(f"<answer><working>{question.working}</working></answer>", "")
         assert chosen in question.answers
         # Its words say it too.
         wrong = f"{question.working.removesuffix(wanted)}{'first' if wanted == 'last' else 'last'}"
