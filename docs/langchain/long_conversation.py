@@ -138,7 +138,7 @@ def main() -> None:
 
         def read(question: Question, context: str) -> tuple[str, int]:
             reply = generator.reply(reading_prompt(question.question, context))
-            return parse_answer(reply.text), reply.tokens_read + reply.tokens_written
+            return parse_answer(reply.text, question.question), reply.tokens_read + reply.tokens_written
 
         def compressed(question: Question) -> tuple[str, int]:
             found = memory.invoke(question.question)
