@@ -2,10 +2,13 @@
 
 import re
 import unicodedata
+from difflib import SequenceMatcher
 
 _WORD = re.compile(r"[^\W_]+")
 _LINK = re.compile(r"of|the|for|d[aeiou]|dos|del|della|des|l[ae]|van|von|de[rn]|zu|[ae]l|bin|ibn|y")
 """Words without a capital that stand within names."""
+_SPELT_ALIKE = 0.75
+"""Ratio of what two spellings share (Ratcliff and Obershelp) from which they are taken to be one name."""
 _MOST_WORDS = 10
 """Of a name. What is longer is a line in capitals."""
 
@@ -40,6 +43,20 @@ def folded(text: str) -> str:
     """
     plain = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
     return f" {' '.join(_WORD.findall(plain))} "
+
+
+def nearest(name: str, text: str) -> str | None:
+    """Return the words of ``text``, side by side, that are likeliest to be ``name`` spelt rightly; ``None``: none."""
+    wanted, spelt, found = folded(name), list(_WORD.finditer(text)), dict[str, float]()
+    compared = SequenceMatcher(None, b=wanted, autojunk=False)
+    size = len(wanted.split())
+    for count in range(max(1, size - 1), size + 2):
+        for first, last in zip(spelt, spelt[count - 1 :], strict=False):
+            words = text[first.start() : last.end()]
+            compared.set_seq1(folded(words))
+            found[words] = compared.ratio()
+    best = max(found, key=found.__getitem__, default=None)
+    return best if best is not None and found[best] >= _SPELT_ALIKE else None
 
 
 def entitled(heading: str) -> str:

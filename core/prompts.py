@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from .grounding import JUDGED_WORDS, is_grounded
+from .names import folded
 from .working import worked_out
 
 SYSTEM = (
@@ -109,10 +111,14 @@ def parse_update(reply: str) -> ParsedUpdate:
     return ParsedUpdate(notes, (query.group(1).strip() or None) if query else None)
 
 
-def parse_answer(reply: str, question: str) -> str:
+def parse_answer(reply: str, question: str, read: Sequence[str] | None = None) -> str:
     """Read the ``<answer>`` payload out of a reply; empty where there is none, or where it is that nothing is known.
 
     Where a working stands before it, the answer is what that comes to for ``question`` (:mod:`core.working`).
+
+    Args:
+        read: question and notes; an answer that does not keep to them (:mod:`core.grounding`) is none. ``None``: not
+            looked at.
     """
     found = _ANSWER.search(reply)
     said = found.group(1) if found else ""
@@ -120,14 +126,20 @@ def parse_answer(reply: str, question: str) -> str:
         said = said[working.end() :]
         if working.group(0).endswith(WORKING_END):
             said = worked_out(working.group(1), said, question)
-    return "" if _UNKNOWN.fullmatch(said) else said.strip()
+    if _UNKNOWN.fullmatch(said) or (read is not None and not is_grounded(said, read)):
+        return ""
+    return said.strip()
 
 
 class AnswerStream:
     """Passes an answer on while it is written, without tags: what :func:`parse_answer` will return."""
 
-    def __init__(self, on_text: Callable[[str], None]) -> None:
-        self._on_text, self._reply, self._shown = on_text, "", 0
+    def __init__(self, on_text: Callable[[str], None], read: Sequence[str] | None = None) -> None:
+        """
+        Args:
+            read: as :func:`parse_answer` takes it. Then nothing is passed on before as much is written as is judged.
+        """
+        self._on_text, self._reply, self._shown, self._read = on_text, "", 0, read
 
     def __call__(self, piece: str) -> None:
         """Take the next ``piece`` of a reply, with its opening tag or without."""
@@ -143,6 +155,11 @@ class AnswerStream:
         # What the stop may have begun with waits for what follows; so do blanks, which count only between words.
         kept = next(n for n in range(len(ANSWER_STOP) - 1, -1, -1) if text.endswith(ANSWER_STOP[:n]))
         sure = parse_answer(text[: len(text) - kept], "")
+        if self._read is not None and (
+            len(folded(sure).split()) <= JUDGED_WORDS
+            or not is_grounded(sure, self._read)  # the last may be half a word
+        ):
+            return
         if ANSWER_STOP not in text and (UNKNOWN.startswith(sure.lower()) or WORKING_OPENING.startswith(sure)):
             return  # it may become that nothing is known, or working
         self.finish(sure)

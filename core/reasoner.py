@@ -150,19 +150,27 @@ class Reasoner:
         usage: Usage,
         on_text: Callable[[str], None] | None = None,
     ) -> str:
-        """Answer from working memory and what was called back last, with no slots open."""
+        """Answer from working memory and what was called back last, with no slots open.
+
+        Returns:
+            The answer; empty where the reasoner declines, and, with ``decline_bias``, where what it says is in nothing
+            that it was shown.
+        """
+        notes, called_back = _lines(memory.notes), _lines(recalled)
+        declining = self._settings.decline_bias
         prompt = Prompt(
             self._instructions.system,
-            answer_prompt(question, _lines(memory.notes), _lines(recalled), self._instructions.answer),
+            answer_prompt(question, notes, called_back, self._instructions.answer),
             ANSWER_OPENING,
             ANSWER_STOP,
             self._settings.answer_tokens,
-            favoured=(UNKNOWN, self._settings.decline_bias) if self._settings.decline_bias else None,
+            favoured=(UNKNOWN, declining) if declining else None,
         )
-        stream = AnswerStream(on_text) if on_text else None
+        read = (question, *notes, *called_back) if declining else None
+        stream = AnswerStream(on_text, read) if on_text else None
         reply = self._writer.reply(prompt, stream)
         usage.count(reply)
-        answer = parse_answer(reply.text, question)
+        answer = parse_answer(reply.text, question, read)
         if stream:
             stream.finish(answer)
         return answer

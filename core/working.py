@@ -6,7 +6,7 @@ thousands of comparisons copies the facts rightly and still draws the conclusion
 
 import re
 
-from .names import folded
+from .names import folded, nearest
 
 FIRST, LAST = "first", "last"
 """Which of two is asked for, at the end of a working of two years: ``Anna: 1858; Jens: 1860; first``."""
@@ -60,10 +60,11 @@ def _wanted(question: str) -> str | None:
 
 def _named(said: str, question: str) -> str:
     """Return the longest beginning of ``said`` that ``question`` names: what is known by way of another is the first of
-    the two."""
+    the two. Where it names none, the reader may have written it down wrongly: then what comes nearest."""
     parts = _LINK.split(said)
-    for end in range(len(parts), 0, -2):
-        name = "".join(parts[:end]).strip()
+    begun = ["".join(parts[:end]).strip() for end in range(len(parts), 0, -2)]
+    for name in begun:
         if folded(name) in folded(question):
             return name
-    return said.split(_THROUGH)[0].strip()
+    near = [found for name in begun if (found := nearest(name, question))]
+    return near[0] if near else said.split(_THROUGH)[0].strip()

@@ -8,7 +8,7 @@ from core.chunking import Span
 from core.embedder import Embedder
 from core.engine import Engine
 from core.ingest import Document
-from core.names import folded, names
+from core.names import folded, names, nearest
 from core.naming_gate import HEADED, NamingGate
 from core.passage_index import PassageIndex, StoredChunk
 from core.settings import CompressionSettings, RecallSettings
@@ -91,6 +91,22 @@ def test_a_name_is_the_same_without_accents_case_and_dots() -> None:
     assert folded("Léonide  MOGUY") == folded("leonide moguy") == " leonide moguy "
     assert folded("H. P. Lovecraft") == folded("H.P. Lovecraft")
     assert folded("Ann Lee") not in folded("Joann Lee"), "whole words only"
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("Harbor Light", "Harbour Lights"),
+        ("The Lost Orchard", "The Last Orchard"),
+        ("Last Orchad", "Last Orchard"),
+        ("Orchard of Last", None),
+        ("Silence", None),
+        ("", None),
+    ],
+)
+def test_a_misspelt_name_is_found_where_it_is_spelt(name: str, found: str | None) -> None:
+    assert nearest(name, QUESTION) == found
+    assert nearest(name, "") is None
 
 
 def test_a_chunk_under_a_noted_name_gains_what_it_is_worth(embedder: Embedder, index: PassageIndex) -> None:

@@ -45,7 +45,15 @@ SAME = "Are Anna Holm and Jens Dahl of the same nationality?"
             "Oil (film)",
         ),
         ("Oil - Anna: 1858; Keeper - Jens: 1860; last", "", "Which is later, OIL or keeper?", "Keeper"),
-        ("Oils: Anna: 1858; Keeper: 1860; first", "", "Which is first, Oil or Keeper?", "Oils: Anna"),
+        # Written down wrongly, it is what comes nearest in the question; where nothing does, as it is written.
+        ("Oils: Anna: 1858; Keeper: 1860; first", "", "Which is first, Oil or Keeper?", "Oil"),
+        (
+            "Everyone's Hobby: William: 1893; Ghosts Of Abu: Rory: 1968; first",
+            "Ghosts Of Abu",
+            "Whose director was born first, Everybody'S Hobby or Ghosts Of Abu Ghraib?",
+            "Everybody'S Hobby",
+        ),
+        ("Keepers: 1858; Oil: 1860; first", "", "Which of the two is first, Silence or Oil?", "Keepers"),
         # Of one year neither comes first.
         ("Anna Holm: 1858; Jens Dahl: 1858; first", "both", "", "both"),
         # Whether two are the same.
