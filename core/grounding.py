@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from .names import folded
 
-JUDGED_WORDS = 4
-"""First words of an answer, which are judged: so what is longer can be shown while it is written."""
+JUDGED_WORDS = 3
+"""First words of an answer, which are judged: so it can be shown while it is written."""
 _FREE = frozenset({"yes", "no", "a", "an", "the"})
 """What need not be read anywhere."""
 _STEM, _ENDING = 4, 3
@@ -27,9 +27,17 @@ def is_grounded(answer: str, read: Sequence[str]) -> bool:
         read: question and notes that it was answered from.
     """
     judged = folded(answer).split()[:JUDGED_WORDS]
+    return not judged or 2 * _known(judged, read) > len(judged)
+
+
+def stays_grounded(begun: str, read: Sequence[str]) -> bool:
+    """Return whether an answer that begins so is grounded however it goes on; its last word may be half a word."""
+    return 2 * _known(folded(begun).split()[:-1][:JUDGED_WORDS], read) > JUDGED_WORDS
+
+
+def _known(judged: Sequence[str], read: Sequence[str]) -> int:
     known = set(folded(" ".join(read)).split()) | _FREE
-    strange = [word for word in judged if word not in known and not any(_alike(word, other) for other in known)]
-    return not judged or 2 * len(strange) < len(judged)
+    return sum(word in known or any(_alike(word, other) for other in known) for word in judged)
 
 
 def _alike(word: str, other: str) -> bool:

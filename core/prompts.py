@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .grounding import JUDGED_WORDS, is_grounded
-from .names import folded
+from .grounding import is_grounded, stays_grounded
 from .working import worked_out
 
 SYSTEM = (
@@ -137,7 +136,7 @@ class AnswerStream:
     def __init__(self, on_text: Callable[[str], None], read: Sequence[str] | None = None) -> None:
         """
         Args:
-            read: as :func:`parse_answer` takes it. Then nothing is passed on before as much is written as is judged.
+            read: as :func:`parse_answer` takes it. Then nothing is passed on before it is sure to be an answer.
         """
         self._on_text, self._reply, self._shown, self._read = on_text, "", 0, read
 
@@ -155,10 +154,7 @@ class AnswerStream:
         # What the stop may have begun with waits for what follows; so do blanks, which count only between words.
         kept = next(n for n in range(len(ANSWER_STOP) - 1, -1, -1) if text.endswith(ANSWER_STOP[:n]))
         sure = parse_answer(text[: len(text) - kept], "")
-        if self._read is not None and (
-            len(folded(sure).split()) <= JUDGED_WORDS
-            or not is_grounded(sure, self._read)  # the last may be half a word
-        ):
+        if self._read is not None and not stays_grounded(sure, self._read):
             return
         if ANSWER_STOP not in text and (UNKNOWN.startswith(sure.lower()) or WORKING_OPENING.startswith(sure)):
             return  # it may become that nothing is known, or working

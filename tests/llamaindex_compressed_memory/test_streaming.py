@@ -9,7 +9,9 @@ from core import RecallSettings
 from core.errors import InputError
 from llamaindex_compressed_memory import CompressedMemoryQueryEngine
 
-from .stored_texts import QUESTION, SETTINGS
+from .stored_texts import SETTINGS
+
+QUESTION = "What does deletion of a name do?"
 
 
 @pytest.fixture(scope="module")
