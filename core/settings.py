@@ -122,8 +122,9 @@ class RecallSettings(CheckedSettings):
     decline_bias: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Nats by which ``unknown`` is favoured as an answer (the threshold on the null answer of SQuAD 2.0, arXiv
     1806.03822, on its first token). ``None`` takes 3 where the reasoner has a trained adapter: it declines where it
-    gives ``unknown`` a twentieth of what it gives its answer. Elsewhere 0. Of no effect where an application's own
-    model reads."""
+    gives ``unknown`` a twentieth of what it gives its answer. Elsewhere 0. Where it is above 0, an answer half of whose
+    first words stand in neither question nor notes is declined too (:mod:`core.grounding`). Of no effect where an
+    application's own model reads."""
     exact: bool = False
     """Whether they are found by a scan of every passage also where the namespace is so large that its index is
     approximate (:class:`core.approximation.IndexSettings`)."""

@@ -99,6 +99,8 @@ def test_a_name_is_the_same_without_accents_case_and_dots() -> None:
         ("Harbor Light", "Harbour Lights"),
         ("The Lost Orchard", "The Last Orchard"),
         ("Last Orchad", "Last Orchard"),
+        ("Harbourlights", "Harbour Lights"),
+        ("Har bour Lights", "Harbour Lights"),
         ("Orchard of Last", None),
         ("Silence", None),
         ("", None),
