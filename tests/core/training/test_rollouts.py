@@ -61,8 +61,9 @@ def test_a_greedy_group_is_what_the_engine_answers(
     model: Backbone, embedder: Embedder, judging: Embedder, form: Form, tagger: bool
 ) -> None:
     embedder = judging if tagger else embedder
-    # Whatever is there is opened, so that the tagger has something to rule out.
-    recall = replaced(RECALL, form=form, threshold=0.0 if tagger else RECALL.threshold, max_steps=5)
+    # Whatever is there is opened, so that the tagger has something to rule out. What is learned from is the model's own
+    # answer, whatever of it would be withheld in use.
+    recall = replaced(RECALL, form=form, threshold=0.0 if tagger else RECALL.threshold, max_steps=5, decline_bias=0.0)
     tasks, ruled_out = [task(form), replace(task(form), question=ARROWDALE)], 0
     groups = rollouts(model, embedder, recall=recall).sample(tasks, 2, 0.0)
     engine = Engine(model, embedder, CompressionSettings(ratio=2))
