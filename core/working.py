@@ -66,5 +66,5 @@ def _named(said: str, question: str) -> str:
     for name in begun:
         if folded(name) in folded(question):
             return name
-    near = [found for name in begun if (found := nearest(name, question))]
-    return near[0] if near else said.split(_THROUGH)[0].strip()
+    near = (nearest(name, question) for name in begun)
+    return next(filter(None, near), said.split(_THROUGH)[0].strip())

@@ -19,6 +19,7 @@ READ = (
     "In which county was Anna Holm born?",
     "Anna Holm: She was born near Oconto Falls on 4 May 1858, and kept the lighthouses of Curaçao.",
 )
+MADE_UP = "Rama Shillong kept the lighthouses near Oconto Falls"
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ READ = (
         ("Curacao", True),
         ("a lighthouse", True),
         ("kept lighthouses", True),
-        # Three letters are no stem: "her" is not half of "Hermes".
+        # Three letters are no stem.
         ("Ann", False),
         # Half of the words made up are enough, fewer are not.
         ("Rama Falls", False),
@@ -60,7 +61,7 @@ def test_a_script_without_blanks_is_read_in_parts() -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["Ocono", "Oconto Falls", "She kept the lighthouses of Oconto Falls", "unknown", "yes"]
+    "said", ["Ocono", "Oconto Falls", "She kept the lighthouses of Oconto Falls", MADE_UP, "unknown", "yes"]
 )
 @pytest.mark.parametrize("size", [1, 3, 100])
 def test_what_is_made_up_is_neither_parsed_nor_streamed(said: str, size: int) -> None:
@@ -69,9 +70,9 @@ def test_what_is_made_up_is_neither_parsed_nor_streamed(said: str, size: int) ->
     for start in range(0, len(reply), size):
         stream(reply[start : start + size])
     parsed = parse_answer(reply, "", READ)
-    assert parsed == ("" if said in {"Ocono", "unknown"} else said)
+    assert parsed == ("" if said in {"Ocono", MADE_UP, "unknown"} else said)
     # What is sure to be an answer is shown before it is whole.
-    assert bool(shown) is (len(said.split()) > 2)
+    assert bool(shown) is (parsed != "" and len(said.split()) > 2)
     stream.finish(parsed)
     assert "".join(shown) == parsed
 
