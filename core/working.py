@@ -15,9 +15,10 @@ _LINK = re.compile(rf"({_THROUGH}|: | - | by )")
 """What a reader writes between what is asked about and what it is known by."""
 _YEAR = r"(?:[^;:]*\D)?"
 """Before a year: the rest of a date."""
+# What the question asks for by its own words needs no third part, and none other stands in its way.
 _COMPARED = re.compile(
     rf"(?P<one>[^;]+): {_YEAR}(?P<year>\d{{1,4}}); "
-    rf"(?P<other>.+): {_YEAR}(?P<other_year>\d{{1,4}}); (?P<wanted>{FIRST}|{LAST})"
+    rf"(?P<other>.+?): {_YEAR}(?P<other_year>\d{{1,4}})(?:; (?:(?P<wanted>{FIRST}|{LAST})|.*))?"
 )
 _ALIKE = re.compile(r"[^;]+: (?P<one>[^;:]+); .+: (?P<other>[^;:]+)")
 _SAME = re.compile(r"\bsame\b")
@@ -47,6 +48,8 @@ def worked_out(working: str, said: str, question: str) -> str:
         return said
     earlier = int(compared["year"]) < int(compared["other_year"])
     wanted = _wanted(question) or compared["wanted"]
+    if wanted is None:
+        return said
     return _named(compared["one"] if earlier == (wanted == FIRST) else compared["other"], question)
 
 

@@ -17,6 +17,11 @@ SAME = "Are Anna Holm and Jens Dahl of the same nationality?"
     [
         (YEARS, "Jens Dahl", "", "Anna Holm"),
         (YEARS.replace("first", "last"), "Anna Holm", "", "Jens Dahl"),
+        (YEARS.removesuffix("; first"), "Jens Dahl", "Who was born first, Anna Holm or Jens Dahl?", "Anna Holm"),
+        (YEARS + " Dane to fly", "Anna Holm", "Who is younger, Anna Holm or Jens Dahl?", "Jens Dahl"),
+        (YEARS + " Dane to fly", "Jens Dahl", "Who has won more, Anna Holm or Jens Dahl?", "Jens Dahl"),
+        (YEARS.removesuffix("; first"), "Jens Dahl", "Who has won more, Anna Holm or Jens Dahl?", "Jens Dahl"),
+        ("Class: 1984: 1982; M: 2: 1999; last", "", "", "M: 2"),
         ("Anna Holm: 987; Jens Dahl: 1060; last", "", "", "Jens Dahl"),
         ("Anna Holm: 18 February 1960; Jens Dahl: May 1958; first", "Anna Holm", "", "Jens Dahl"),
         # The question's words say which of two, names apart, whatever the reader says.
