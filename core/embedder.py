@@ -12,8 +12,10 @@ from sentence_transformers import SentenceTransformer
 
 from .backbone import avoid_planned_attention, best_dtype
 from .chunking import Span, split_text
+from .embedder_head import fingerprint, load_head
 from .errors import WeightsError
-from .evidence import fingerprint, load_tagger, tagged
+from .evidence import Tagger, tagged
+from .extraction import Extraction, Extractor, extracted
 from .headings import behind_heading
 from .named_evidence import by_names
 from .query_encoder import WEIGHTS, query_encoder, read_query_card
@@ -37,17 +39,19 @@ class Embedder:
         device: str | None = None,
         queries: Path | None = None,
         tagger: Path | None = None,
+        extractor: Path | None = None,
     ) -> None:
         """
         Args:
             queries: folder of the adapter that queries are read through (:func:`core.query_encoder.find_queries`);
                 ``None``: they are read as passages are.
-            tagger: folder of what tells evidence (:func:`core.evidence.find_tagger`); ``None``: nothing does.
+            tagger: folder of what tells evidence (:class:`core.evidence.Tagger`); ``None``: nothing does.
+            extractor: folder of what finds answers in notes (:class:`core.extraction.Extractor`); ``None``: nothing.
 
         Raises:
-            WeightsError: the model, the adapter or the tagger cannot be had or used.
+            WeightsError: the model, the adapter, the tagger or the extractor cannot be had or used.
         """
-        self.name, self.queries, self.tagger = name, queries, tagger
+        self.name, self.queries, self.tagger, self.extractor = name, queries, tagger, extractor
         folder = resolve(name)
         try:
             with quiet_loading():
@@ -56,26 +60,30 @@ class Embedder:
             raise WeightsError(f"embedder {name!r} at {folder} cannot be loaded: {error}") from error
         self._reader = None if queries is None else query_encoder(self._model, queries)
         self.odds = UNTRAINED if queries is None else read_query_card(queries).odds
-        self._tagger = None if tagger is None else load_tagger(self._model, tagger)
+        self._tagger = None if tagger is None else load_head(Tagger, self._model, tagger)
+        self._extractor = None if extractor is None else load_head(Extractor, self._model, extractor)
         avoid_planned_attention(self._model.device)
         dtype = best_dtype(self._model.device)
         self._model.to(dtype)
         if self._reader is not None:
             self._reader.to(dtype)
-        if self._tagger is not None:
-            self._tagger.transformer.to(dtype)
+        for head in (self._tagger, self._extractor):
+            if head is not None:
+                head.transformer.to(dtype)
         self._judged = OrderedDict[tuple[str, tuple[str, ...], str], list[tuple[Span, float]]]()
         # A fast tokenizer may not be used by two threads at once.
         self._lock = threading.Lock()
 
     @property
     def fingerprint(self) -> str:
-        """The name, and 16 hex digits each of the adapter that queries are read through and of the tagger."""
+        """The name, and 16 hex digits each of the queries' adapter, of the tagger and of the extractor."""
         parts = [self.name]
         if self.queries is not None:
             parts.append(hashlib.sha256((self.queries / WEIGHTS).read_bytes()).hexdigest()[:16])
         if self.tagger is not None:
             parts.append(f"evidence {fingerprint(self.tagger)}")
+        if self.extractor is not None:
+            parts.append(f"extractor {fingerprint(self.extractor)}")
         return " ".join(parts)
 
     @property
@@ -125,6 +133,17 @@ class Embedder:
             if len(self._judged) > _KEPT:
                 self._judged.popitem(last=False)
             return list(self._judged[asked])
+
+    def extract(self, question: str, notes: Sequence[str]) -> Extraction | None:
+        """Return where in ``notes`` answers to ``question`` stand (:mod:`core.extraction`).
+
+        Returns:
+            ``None`` where nothing is there to tell: see ``extractor``.
+        """
+        if self._extractor is None:
+            return None
+        with self._lock:
+            return extracted(self._extractor, self._model.tokenizer, question, notes)
 
     def _encoded(self, model: SentenceTransformer, texts: Sequence[str]) -> NDArray[np.float32]:
         # Scaled here, because in bf16 a "unit" vector is off by half a percent.

@@ -15,8 +15,10 @@ from .bank_copy import copy_bank
 from .catalogue import CATALOGUE
 from .compressor import Compressor
 from .embedder import Embedder
+from .embedder_head import find_head
 from .errors import InputError
-from .evidence import find_tagger
+from .evidence import Tagger
+from .extraction import Extractor
 from .gate import BankGate, Gate, Scan, SimilarityGate
 from .generation import Generator, Writer
 from .ingest import Document, Ingest, IngestReport, Progress
@@ -62,8 +64,8 @@ def _backbone(model: str, adapters: Path | None, placement: Placement) -> Backbo
 
 
 @lru_cache(maxsize=2)
-def _embedder(name: str, queries: Path | None, tagger: Path | None) -> Embedder:
-    return Embedder(name, queries=queries, tagger=tagger)
+def _embedder(name: str, queries: Path | None, tagger: Path | None, extractor: Path | None) -> Embedder:
+    return Embedder(name, queries=queries, tagger=tagger, extractor=extractor)
 
 
 class Engine:
@@ -146,7 +148,12 @@ class Engine:
         compression = compression or stored_compression(bank) or CompressionSettings()
         return cls(
             _backbone(model, find_adapters(adapters, model), compression.placement),
-            _embedder(embedder, find_queries(adapters, embedder), find_tagger(adapters, embedder)),
+            _embedder(
+                embedder,
+                find_queries(adapters, embedder),
+                find_head(Tagger, adapters, embedder),
+                find_head(Extractor, adapters, embedder),
+            ),
             compression,
             bank,
             adapters,

@@ -12,19 +12,9 @@ from safetensors.torch import load_file, save_file
 from core.adapters import SHIPPED
 from core.chunking import sentences
 from core.embedder import Embedder
+from core.embedder_head import HEAD, find_head, new_head, save_head
 from core.errors import WeightsError
-from core.evidence import (
-    EVIDENCE,
-    HEAD,
-    QUERY_TOKENS,
-    WINDOW_TOKENS,
-    Window,
-    find_tagger,
-    new_tagger,
-    save_tagger,
-    tagged,
-    windows,
-)
+from core.evidence import EVIDENCE, QUERY_TOKENS, WINDOW_TOKENS, Tagger, Window, tagged, windows
 from core.headings import behind_heading
 from core.weights import DEFAULT_EMBEDDER
 
@@ -44,12 +34,12 @@ def plain() -> Embedder:
 def written(embedder: Embedder, folder: Path, name: str = DEFAULT_EMBEDDER) -> Path:
     """Write a tagger that says something of its own, as training would have made it."""
     torch.manual_seed(0)
-    tagger = new_tagger(embedder.model, 4)
+    tagger = new_head(Tagger, embedder.model, 4)
     with torch.no_grad():
         for parameter in tagger.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter) * 0.03)
-    save_tagger(tagger, name, folder)
+    save_head(tagger, name, folder)
     return folder / EVIDENCE
 
 
@@ -105,7 +95,7 @@ def test_text_is_data_and_nothing_has_no_window(plain: Embedder) -> None:
 
 def test_before_training_it_is_the_cosine_of_sentence_and_query(plain: Embedder) -> None:
     (window,) = laid(plain, TEXT)
-    tagger = new_tagger(plain.model, 4).eval()
+    tagger = new_head(Tagger, plain.model, 4).eval()
     with torch.no_grad():
         (logits,) = tagger([window])
         states = tagger.transformer(
@@ -118,7 +108,7 @@ def test_before_training_it_is_the_cosine_of_sentence_and_query(plain: Embedder)
 
 def test_read_together_or_alone_a_window_says_the_same(plain: Embedder) -> None:
     read = [*laid(plain, TEXT), *laid(plain, "It rained."), *laid(plain, TEXT * 2, NOTES)]
-    tagger = new_tagger(plain.model, 4).eval()
+    tagger = new_head(Tagger, plain.model, 4).eval()
     with torch.no_grad():
         together = tagger(read)
         for window, logits in zip(read, together, strict=True):
@@ -127,10 +117,10 @@ def test_read_together_or_alone_a_window_says_the_same(plain: Embedder) -> None:
 
 def test_written_and_merged_it_says_what_it_said_in_training(plain: Embedder, tmp_path: Path) -> None:
     folder = written(plain, tmp_path)
-    unmerged = new_tagger(plain.model, 4, folder).eval()
+    unmerged = new_head(Tagger, plain.model, 4, folder).eval()
     with torch.no_grad():
         expected = torch.cat(unmerged(laid(plain, TEXT, NOTES))).sigmoid()
-        untrained = torch.cat(new_tagger(plain.model, 4).eval()(laid(plain, TEXT, NOTES))).sigmoid()
+        untrained = torch.cat(new_head(Tagger, plain.model, 4).eval()(laid(plain, TEXT, NOTES))).sigmoid()
     used = Embedder(device="cpu", tagger=folder)
     told = used.evidence(QUESTION, NOTES, TEXT)
     assert told is not None
@@ -189,21 +179,21 @@ def test_what_is_written_is_small_and_says_nothing_of_this_machine(plain: Embedd
 
 def test_where_it_is_found(plain: Embedder, tmp_path: Path) -> None:
     shipped = SHIPPED / DEFAULT_EMBEDDER / EVIDENCE
-    assert find_tagger("none", DEFAULT_EMBEDDER) is None
-    assert find_tagger("default", DEFAULT_EMBEDDER) == shipped
-    assert find_tagger("default", "another-embedder") is None
+    assert find_head(Tagger, "none", DEFAULT_EMBEDDER) is None
+    assert find_head(Tagger, "default", DEFAULT_EMBEDDER) == shipped
+    assert find_head(Tagger, "default", "another-embedder") is None
     written(plain, tmp_path, "another-embedder")
-    assert find_tagger(str(tmp_path), DEFAULT_EMBEDDER) == shipped
-    assert find_tagger(str(tmp_path), "another-embedder") == tmp_path / EVIDENCE
+    assert find_head(Tagger, str(tmp_path), DEFAULT_EMBEDDER) == shipped
+    assert find_head(Tagger, str(tmp_path), "another-embedder") == tmp_path / EVIDENCE
     written(plain, tmp_path)
-    assert find_tagger(str(tmp_path), DEFAULT_EMBEDDER) == tmp_path / EVIDENCE
+    assert find_head(Tagger, str(tmp_path), DEFAULT_EMBEDDER) == tmp_path / EVIDENCE
 
 
 def test_what_cannot_be_used_is_refused_by_name(plain: Embedder, tmp_path: Path) -> None:
     folder = written(plain, tmp_path)
     (folder / "evidence.json").write_text("{}")
     with pytest.raises(WeightsError, match=r"evidence\.json cannot be read"):
-        find_tagger(str(tmp_path), DEFAULT_EMBEDDER)
+        find_head(Tagger, str(tmp_path), DEFAULT_EMBEDDER)
     head = load_file(folder / HEAD)
     save_file({name: tensor[..., :3].contiguous() for name, tensor in head.items()}, folder / HEAD)
     with pytest.raises(WeightsError, match="is of another model, or damaged"):

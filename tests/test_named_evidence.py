@@ -8,7 +8,8 @@ import pytest
 
 from core.chunking import Span, sentences
 from core.embedder import Embedder
-from core.evidence import find_tagger, tagged
+from core.embedder_head import find_head
+from core.evidence import Tagger, tagged
 from core.named_evidence import ASKED, HEADED, HELD, OTHERWISE, by_names
 from core.weights import DEFAULT_EMBEDDER
 
@@ -62,7 +63,7 @@ def test_all_names_are_followed_and_certainty_stays_finite() -> None:
 
 
 def test_named_directors_stand_apart_from_others_for_the_tagger_that_ships() -> None:
-    embedder = Embedder(tagger=find_tagger("default", DEFAULT_EMBEDDER))
+    embedder = Embedder(tagger=find_head(Tagger, "default", DEFAULT_EMBEDDER))
     tagger = embedder._tagger
     assert tagger is not None
     films = {

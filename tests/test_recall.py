@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from core.backbone import Backbone
 from core.chunking import Span, sentences
 from core.embedder import Embedder
+from core.embedder_head import find_head
 from core.engine import DECLINE_BIAS, Engine
 from core.errors import InputError, UnknownNamespaceError
-from core.evidence import find_tagger
+from core.evidence import Tagger
 from core.gate import SimilarityGate
 from core.generation import Generator, Prompt, Reply
 from core.ingest import Document
@@ -417,7 +418,7 @@ class Noting(Telling):
 
 @pytest.fixture(scope="module")
 def judging() -> Embedder:
-    return Embedder(tagger=find_tagger("default", DEFAULT_EMBEDDER))
+    return Embedder(tagger=find_head(Tagger, "default", DEFAULT_EMBEDDER))
 
 
 STATEMENT = "What happens when a pass statement is executed?"
@@ -534,7 +535,7 @@ def test_an_answer_rests_on_what_is_best_when_all_is_read(reference_engine: Engi
 def test_the_tagger_and_the_answer_read_notes_behind_their_headings(default_backbone: Backbone) -> None:
     class Sure(Embedder):
         def __init__(self) -> None:
-            super().__init__(tagger=find_tagger("default", DEFAULT_EMBEDDER))
+            super().__init__(tagger=find_head(Tagger, "default", DEFAULT_EMBEDDER))
             self.known: list[list[str]] = []
 
         def evidence(self, question: str, notes: Sequence[str], text: str) -> list[tuple[Span, float]]:

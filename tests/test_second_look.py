@@ -6,7 +6,8 @@ import pytest
 
 from core.chunking import Span, sentences
 from core.embedder import Embedder
-from core.evidence import find_tagger
+from core.embedder_head import find_head
+from core.evidence import Tagger
 from core.headings import behind_heading
 from core.second_look import DOUBTFUL, SENTENCES, Found, best_evidence
 from core.weights import DEFAULT_EMBEDDER
@@ -25,7 +26,7 @@ class Counting(Embedder):
     """Counts the texts that it judges, and remembers the notes that they are judged by."""
 
     def __init__(self) -> None:
-        super().__init__(device="cpu", tagger=find_tagger("default", DEFAULT_EMBEDDER))
+        super().__init__(device="cpu", tagger=find_head(Tagger, "default", DEFAULT_EMBEDDER))
         self.judged: list[tuple[str, tuple[str, ...]]] = []
 
     def evidence(self, question: str, notes: object, text: str) -> list[tuple[Span, float]] | None:

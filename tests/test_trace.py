@@ -16,9 +16,10 @@ import pytest
 
 from core import trace_page
 from core.embedder import Embedder
+from core.embedder_head import find_head
 from core.engine import Engine
 from core.errors import InputError, StorageError
-from core.evidence import find_tagger
+from core.evidence import Tagger
 from core.ingest import Document
 from core.settings import CompressionSettings, RecallSettings
 from core.trace import Trace
@@ -129,7 +130,7 @@ def test_the_page_shows_steps_memory_and_callback_and_each_link_leads_somewhere(
 
 
 def test_what_a_second_look_chose_is_shown_with_what_it_is_likely(hops: Trace) -> None:
-    judging = Embedder(tagger=find_tagger("default", DEFAULT_EMBEDDER))
+    judging = Embedder(tagger=find_head(Tagger, "default", DEFAULT_EMBEDDER))
     with Engine(tiny_models.backbone(), judging, CompressionSettings(chunk_tokens=192, encode=False)) as engine:
         engine.add([Document(name, topics[name]) for name in ("pass", "break", "with")])
         settings = RecallSettings(second_look=True, update_tokens=8, answer_tokens=8)

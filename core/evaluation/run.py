@@ -11,8 +11,10 @@ from ..adapters import find_adapters, load_adapters, read_card
 from ..backbone import ROLES, Backbone
 from ..benchmarks.report import machine
 from ..embedder import Embedder
+from ..embedder_head import find_head
 from ..errors import InputError
-from ..evidence import find_tagger
+from ..evidence import Tagger
+from ..extraction import Extractor
 from ..generation import Generator
 from ..query_encoder import find_queries
 from ..settings import CompressionSettings, Placement
@@ -65,7 +67,12 @@ def run(request: Request, deadline: float | None = None) -> int:
     tasks = _tasks(request)
     backbone, trained = _backbone(request.model or DEFAULT_MODEL, request.adapters, one_placement(request.systems))
     name = request.embedder or DEFAULT_EMBEDDER
-    embedder = Embedder(name, queries=find_queries(request.adapters, name), tagger=find_tagger(request.adapters, name))
+    embedder = Embedder(
+        name,
+        queries=find_queries(request.adapters, name),
+        tagger=find_head(Tagger, request.adapters, name),
+        extractor=find_head(Extractor, request.adapters, name),
+    )
     systems = {name: system_named(name, backbone, embedder, request.adapters, trained) for name in request.systems}
     settings = _settings(request, backbone, embedder)
     records = Records(request.out, settings)

@@ -17,14 +17,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..adapters import DEFAULT_ADAPTERS, NO_ADAPTERS, find_adapters, holds_adapter, load_adapters, read_card
 from ..backbone import ROLES, Backbone, Role
 from ..embedder import Embedder
+from ..embedder_head import find_head
 from ..errors import CompressedMemoryError, InputError
-from ..evidence import find_tagger
+from ..evidence import Tagger
+from ..extraction import Extractor
 from ..query_encoder import find_queries
 from ..selector import SELECTOR
 from ..settings import Form, Placement, Ratio
 from ..weights import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from .attention import attend_for_training
 from .evidence import EvidenceTraining
+from .extraction import ExtractionTraining
 from .gate import GateTraining
 from .material import Material, read_material
 from .query_gate import Passages, QueryTraining, read_passages
@@ -37,7 +40,7 @@ from .trainer import Finished, Trainer, accelerator
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-_ORDER: tuple[StageName, ...] = ("reasoner", "compressor", "rl", "gate", "evidence")
+_ORDER: tuple[StageName, ...] = ("reasoner", "compressor", "rl", "gate", "evidence", "extractor")
 """What ``all`` does: each stage starts from the adapters of those before it; the selector first, where there is one."""
 
 _FORMS: dict[StageName, str] = {"reasoner": "raw", "compressor": "compressed", "rl": "compressed", "gate": "compressed"}
@@ -48,7 +51,9 @@ _RATES: dict[StageName, float] = {"selector": 3e-3, "reasoner": 5e-4, "compresso
 
 @app.command()
 def train(
-    stage: Annotated[str, typer.Option(help="selector, compressor, reasoner, rl, gate, evidence, or all in order.")],
+    stage: Annotated[
+        str, typer.Option(help="selector, compressor, reasoner, rl, gate, evidence, extractor, or all in order.")
+    ],
     data: Annotated[Path, typer.Option(help="Folder with train/*.jsonl.gz and pool/wikipedia.jsonl.gz.")],
     out: Annotated[Path, typer.Option(help="Folder of the run: settings, checkpoint, metrics, curve, adapters.")],
     model: Annotated[str, typer.Option(help="Folder or Hugging Face id.")] = DEFAULT_MODEL,
@@ -213,19 +218,25 @@ def _stage(
         "rl": ("compressor", "reasoner") if "compressed" in settings.forms else ("reasoner",),
         "gate": ("gate",) if settings.gate != "query" else (),
         "evidence": (),
+        "extractor": (),
     }
     prepare_adapters(backbone, trained[settings.stage], settings, str(adapters or NO_ADAPTERS))
     if settings.stage == "selector":
         return SelectorTraining(backbone, settings, material, adapters)
     start = find_queries(str(adapters or DEFAULT_ADAPTERS), settings.embedder)
     device = str(backbone.device)
-    tagger = find_tagger(str(adapters or DEFAULT_ADAPTERS), settings.embedder)
+    tagger = find_head(Tagger, str(adapters or DEFAULT_ADAPTERS), settings.embedder)
     if settings.stage == "rl":
         embedder = Embedder(settings.embedder, device=device, queries=start, tagger=tagger)
         return Reinforce(backbone, settings, material, embedder)
     if settings.stage == "evidence":
-        own_tagger = find_tagger(str(adapters), settings.embedder) if adapters else None
+        own_tagger = find_head(Tagger, str(adapters), settings.embedder) if adapters else None
         return EvidenceTraining(backbone, Embedder(settings.embedder, device=device), settings, material, own_tagger)
+    if settings.stage == "extractor":
+        own_extractor = find_head(Extractor, str(adapters), settings.embedder) if adapters else None
+        return ExtractionTraining(
+            backbone, Embedder(settings.embedder, device=device), settings, material, own_extractor
+        )
     if settings.stage == "gate" and settings.gate == "query":
         embedder = Embedder(settings.embedder, device=device)
         passages = _embedded(embedder, material, out, spread)

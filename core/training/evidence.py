@@ -19,8 +19,9 @@ from ..adapters import save_adapters
 from ..backbone import Backbone
 from ..chunking import Span
 from ..embedder import Embedder
+from ..embedder_head import new_head, save_head
 from ..errors import InputError
-from ..evidence import WINDOW_TOKENS, Window, new_tagger, save_tagger, windows
+from ..evidence import WINDOW_TOKENS, Tagger, Window, windows
 from ..headings import titled
 from ..questions import Question
 from .lessons import evidence
@@ -140,7 +141,7 @@ class EvidenceTraining(Stage[EvidencePiece]):
             start: folder of a tagger to go on from.
         """
         super().__init__()
-        self.tagger = new_tagger(embedder.model, settings.rank, start).to(backbone.device)
+        self.tagger = new_head(Tagger, embedder.model, settings.rank, start).to(backbone.device)
         self.__dict__["backbone"] = backbone
         self.backbone: Backbone
         self.settings, self._embedder = settings, embedder
@@ -187,7 +188,7 @@ class EvidenceTraining(Stage[EvidencePiece]):
     def save(self, folder: Path) -> None:
         """Write the tagger, and every other adapter there is."""
         save_adapters(self.backbone, self.backbone.adapters, folder, self.settings.placement)
-        save_tagger(self.tagger, self._embedder.name, folder)
+        save_head(self.tagger, self._embedder.name, folder)
 
     def _tagged(self, examples: Sequence[Example]) -> list[tuple[Tensor, Tensor]]:
         """Return logits and labels [sentences] of each example."""

@@ -122,7 +122,7 @@ class NotedLessons:
         random = Random(f"{self._seed}:{place}:noted")
         for _ in range(_DRAWS):
             question = random.choice(self._plan)
-            if self._worked and question.working is None and _offered(question):
+            if self._worked and question.working is None and offered(question):
                 continue  # it would teach to guess what others teach to work out
             withheld = random.random() < self._withheld
             if not withheld and random.random() < self._labelled:
@@ -203,12 +203,12 @@ def target(question: Question, notes: Sequence[str], found: int, *, withheld: bo
     if not found:
         # Without evidence even an answer that a note happens to name is a guess.
         return UNKNOWN
-    offered = _offered(question)
-    if offered and found < len({paragraph.text for paragraph in question.gold}):
+    given = offered(question)
+    if given and found < len({paragraph.text for paragraph in question.gold}):
         return None
-    return worked_answer(question) if named or offered else None
+    return worked_answer(question) if named or given else None
 
 
-def _offered(question: Question) -> bool:
+def offered(question: Question) -> bool:
     """Whether the question itself names its answer, or asks for yes or no."""
     return question.answers[0].lower() in ("yes", "no") or names_answer(question, question.question)

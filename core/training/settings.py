@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from ..settings import CheckedSettings, Form, Placement, Ratio
 from ..weights import DEFAULT_EMBEDDER, DEFAULT_MODEL
 
-StageName = Literal["selector", "compressor", "reasoner", "rl", "gate", "evidence"]
+StageName = Literal["selector", "compressor", "reasoner", "rl", "gate", "evidence", "extractor"]
 
 
 GateKind = Literal["prompt", "probes", "query"]

@@ -9,9 +9,10 @@ import torch
 from core.adapters import save_adapters
 from core.chunking import sentences
 from core.embedder import Embedder
+from core.embedder_head import find_head
 from core.engine import Engine
 from core.errors import InputError
-from core.evidence import EVIDENCE, find_tagger
+from core.evidence import EVIDENCE, Tagger
 from core.headings import behind_heading
 from core.questions import Paragraph, Question
 from core.training import __main__ as command_line
@@ -117,7 +118,7 @@ def test_a_few_steps_tell_evidence_better_and_leave_a_tagger_for_use(
     Trainer(stage, stage.settings, tmp_path, accelerator()).run()
     assert loss() < 0.9 * before
 
-    folder = find_tagger(str(tmp_path / "adapters"), embedder.name)
+    folder = find_head(Tagger, str(tmp_path / "adapters"), embedder.name)
     assert folder == tmp_path / "adapters" / EVIDENCE
     used, example = Embedder(device="cpu", tagger=folder), Examples(few.train, 0).at(0)
     told = used.evidence(example.question, example.notes, example.text)

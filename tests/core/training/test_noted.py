@@ -6,9 +6,10 @@ from random import Random
 import pytest
 
 from core.embedder import Embedder
+from core.embedder_head import find_head
 from core.errors import InputError
 from core.evaluation.withheld import names_answer, without_answer
-from core.evidence import find_tagger
+from core.evidence import Tagger
 from core.prompts import UNKNOWN
 from core.questions import Paragraph, Question
 from core.second_look import SENTENCES
@@ -42,7 +43,7 @@ RISING = SINGLE.model_copy(update={"paragraphs": (YEAST, BAKING)})
 
 @pytest.fixture(scope="module")
 def judging() -> Embedder:
-    return Embedder(device="cpu", tagger=find_tagger("default", DEFAULT_EMBEDDER))
+    return Embedder(device="cpu", tagger=find_head(Tagger, "default", DEFAULT_EMBEDDER))
 
 
 @pytest.fixture(scope="module")

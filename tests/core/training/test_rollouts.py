@@ -10,8 +10,9 @@ from torch import Tensor
 from core.backbone import Backbone
 from core.compressor import Compressor
 from core.embedder import Embedder
+from core.embedder_head import find_head
 from core.engine import Engine
-from core.evidence import find_tagger
+from core.evidence import Tagger
 from core.generation import Prompt
 from core.ingest import Document
 from core.kv_cache import Prefix
@@ -38,7 +39,7 @@ def embedder() -> Embedder:
 
 @pytest.fixture(scope="module")
 def judging() -> Embedder:
-    return Embedder(device="cpu", tagger=find_tagger("default", DEFAULT_EMBEDDER))
+    return Embedder(device="cpu", tagger=find_head(Tagger, "default", DEFAULT_EMBEDDER))
 
 
 @pytest.fixture(scope="module")

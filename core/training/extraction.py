@@ -1,0 +1,211 @@
+"""Trains the extractor of :mod:`core.extraction`: where in some notes the answer to a question stands.
+
+An example is a question and up to nine notes: its labelled evidence amid sentences of its own paragraphs and of those
+that look like them, in any order, or only what does not say the answer, so that the extractor learns to find none.
+Questions whose answer they offer themselves are left out: what a comparison comes to stands in no note. Everything is
+drawn by (seed, index). The loss is -log p of the answer wherever the evidence says it (Devlin et al., arXiv 1810.04805,
+section 4.2, summed over the places as in Clark and Gardner, arXiv 1710.10723, section 3.2).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import torch
+from torch import Tensor
+
+from ..adapters import save_adapters
+from ..backbone import Backbone
+from ..chunking import Span
+from ..embedder import Embedder
+from ..embedder_head import new_head, save_head
+from ..errors import InputError
+from ..evaluation.metrics import score_answer
+from ..evaluation.withheld import names_answer
+from ..extraction import Extractor, Layout, Place, extracted, lay_out, occurrences
+from ..headings import titled
+from ..questions import Question
+from .lessons import evidence, usable_questions
+from .material import Material
+from .negatives import Negatives
+from .noted import offered
+from .settings import TrainingSettings
+from .shuffled import Shuffled
+from .stage import Stage
+
+_HOPS_MORE = 3
+"""How often more than others a question of several hops comes: there are few, and their notes are harder to read."""
+_EVIDENCE = 4
+"""Most notes that are evidence."""
+_OTHERS = (0, 1, 2, 3, 3, 4, 5)
+"""Other notes, as many as is drawn from these."""
+_OF_ITS_OWN = 0.5
+"""Share of those that are of the question's gold paragraphs."""
+_SILENT = 0.12
+"""Share of the examples in which no note says the answer."""
+_TITLED = 0.8
+"""Share whose notes stand behind the titles of what they are from."""
+_SHUFFLED = 0.5
+"""Share in which evidence does not come first. In use the likeliest does."""
+_TOGETHER = 8
+"""Examples of like length that are read together: few, so that little is padded."""
+_HELD_OUT = 384
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question and what it is answered from."""
+
+    question: str
+    notes: tuple[str, ...]
+    answers: tuple[str, ...]
+    """The gold answer and its aliases."""
+    places: tuple[Place, ...]
+    """Where the evidence says it; empty where no note does."""
+
+
+class Examples:
+    """An endless, seeded sequence of examples; questions of several hops come more often than others."""
+
+    def __init__(self, questions: Sequence[Question], seed: int) -> None:
+        """
+        Raises:
+            InputError: there is nothing to learn from.
+        """
+        usable = usable_questions(questions)
+        self._questions = [q for q in usable if not offered(q) and _said(q, _evidence(q))]
+        if not self._questions:
+            raise InputError("no question whose labelled evidence says its answer: see --data")
+        several = [question for question in self._questions if len(question.gold) > 1]
+        self._plan = Shuffled([*self._questions, *_HOPS_MORE * several], seed)
+        self._negatives = Negatives(usable)
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._plan)
+
+    def at(self, index: int) -> Example:
+        """Return example ``index``; any index from 0 on has one."""
+        question, epoch, place = self._plan.at(index)
+        random = Random(f"{self._seed}:{epoch}:extraction:{place}")
+        over, silent = random.random() < _TITLED, random.random() < _SILENT
+        gold = [titled(title if over else None, said) for title, said in _evidence(question)]
+        others = [self._other(question, random, over=over) for _ in range(random.choice(_OTHERS))]
+        lines = list(dict.fromkeys([*gold, *(line for line in others if line)]))
+        if silent:
+            lines = [line for line in lines if not names_answer(question, line)]
+        if random.random() < _SHUFFLED:
+            random.shuffle(lines)
+        places = tuple(
+            Place(number, span)
+            for number, line in enumerate(lines)
+            if line in gold and not silent
+            for span in dict.fromkeys(span for answer in question.answers for span in occurrences(answer, line))
+        )
+        return Example(question.question, tuple(lines), question.answers, places)
+
+    def _other(self, question: Question, random: Random, *, over: bool) -> str | None:
+        """Draw a sentence that is no evidence, of the question's own paragraphs or of others that look like them."""
+        own = random.random() < _OF_ITS_OWN
+        paragraph = random.choice(question.gold) if own else self._negatives.draw(question, random)
+        others = [said for row, said in enumerate(paragraph.sentences) if row not in paragraph.support]
+        return titled(paragraph.title if over else None, " ".join(random.choice(others).split())) if others else None
+
+
+def _evidence(question: Question) -> list[tuple[str, str]]:
+    """Return the evidence of a question, each sentence with the title over it."""
+    found = [(p.title, " ".join(said.split())) for p in question.gold for said in evidence(question, p)]
+    return found[:_EVIDENCE]
+
+
+def _said(question: Question, found: Sequence[tuple[str, str]]) -> bool:
+    return any(occurrences(answer, said) for answer in question.answers for _, said in found)
+
+
+@dataclass(frozen=True)
+class ExtractionPiece:
+    """Examples that are read together, and how many there are in the step."""
+
+    examples: tuple[Example, ...]
+    in_step: int
+
+
+class ExtractionTraining(Stage[ExtractionPiece]):
+    """Minimises -log p of what is labelled."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        embedder: Embedder,
+        settings: TrainingSettings,
+        material: Material,
+        start: Path | None = None,
+    ) -> None:
+        """
+        Args:
+            backbone: whose adapters are written beside the extractor, for use; it reads nothing.
+            start: folder of an extractor to go on from.
+        """
+        super().__init__()
+        self.extractor = new_head(Extractor, embedder.model, settings.rank, start).to(backbone.device)
+        self.__dict__["backbone"] = backbone
+        self.backbone: Backbone
+        self.settings, self._embedder = settings, embedder
+        self._tokenizer = embedder.model.tokenizer
+        self._examples = Examples(material.train, settings.seed)
+        held_out = Examples(material.held_out, 0)
+        self._held_out = [held_out.at(i) for i in range(min(_HELD_OUT, len(held_out)))]
+
+    def work(self, step: int, process: int, processes: int) -> Sequence[ExtractionPiece]:
+        """See :class:`core.training.stage.Stage`."""
+        batch = self.settings.batch
+        examples = [self._examples.at(step * batch + i) for i in range(batch)]
+        alike = sorted(examples, key=lambda example: sum(map(len, example.notes)))
+        parts = [tuple(alike[i : i + _TOGETHER]) for i in range(0, batch, _TOGETHER)]
+        return [ExtractionPiece(part, batch) for part in parts][process::processes]
+
+    def forward(self, piece: ExtractionPiece) -> tuple[Tensor, dict[str, float]]:
+        """See :class:`core.training.stage.Stage`."""
+        laid = [lay_out(self._tokenizer, example.question, example.notes) for example in piece.examples]
+        found = self.extractor(laid)
+        losses = [loss(*one) for one in zip(found, laid, piece.examples, strict=True)]
+        return torch.stack(losses).sum() / piece.in_step, {"examples": float(len(losses))}
+
+    def evaluate(self) -> dict[str, float]:
+        """Measure on held-out questions.
+
+        Loss; F1 of the likeliest span where there is an answer; the share of those in which none is found likelier, and
+        the same share where there is none.
+        """
+        losses, scores, silent = list[float](), list[float](), {True: list[float](), False: list[float]()}
+        for example in self._held_out:
+            found = extracted(self.extractor, self._tokenizer, example.question, example.notes)
+            losses.append(float(loss(found.log_probs, found.layout, example)))
+            best, odds = found.spans[0] if found.spans else ("", found.unsaid)
+            silent[bool(example.places)].append(float(found.unsaid >= odds))
+            if example.places:
+                scores.append(score_answer(best, example.answers).f1)
+        return {
+            "loss": sum(losses) / len(losses),
+            "f1": sum(scores) / max(1, len(scores)),
+            "declined": sum(silent[True]) / max(1, len(silent[True])),
+            "declined_silent": sum(silent[False]) / max(1, len(silent[False])),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write the extractor, and every other adapter there is."""
+        save_adapters(self.backbone, self.backbone.adapters, folder, self.settings.placement)
+        save_head(self.extractor, self._embedder.name, folder)
+
+
+def loss(log_probs: Tensor, layout: Layout, example: Example) -> Tensor:
+    """Return -log p of what an example's answer is: any of its places, or that there is none.
+
+    Args:
+        log_probs: float32 [tokens, 2], of beginning and end.
+    """
+    read = [tokens for place in example.places if (tokens := layout.tokens(*place))]
+    ends = read or [Span(0, 0)]  # what was cut off is not said either
+    first, last = (torch.tensor(side, device=log_probs.device) for side in zip(*ends, strict=True))
+    return -(log_probs[first, 0] + log_probs[last, 1]).logsumexp(0)
