@@ -41,6 +41,8 @@ _told: set[str] = set()
 
 DECLINE_BIAS = 3.0
 """Nats; what it brings and costs: docs/benchmarks.md, "When no document says it"."""
+EXTRACTOR_WEIGHT = 0.3
+"""Chosen on questions that nothing is reported on: docs/benchmarks.md, "Two readers"."""
 OWN_MODEL = RecallSettings(raw_passages=None, memory_tokens=1024, update_tokens=512, answer_tokens=1024)
 """How an application's own model reads unless told otherwise: whole chunks, with room to write."""
 
@@ -259,9 +261,10 @@ class Engine:
         if writer is not None and settings.form == "compressed":
             raise InputError("form='compressed' reads slots of the bank's model: leave it out with a model of your own")
         if writer is not None:  # a model of the application's own is believed
-            settings = replaced(settings, likely_notes=False, second_look=False)
-        elif settings.decline_bias is None and "reasoner" in self.backbone.adapters:
-            settings = replaced(settings, decline_bias=DECLINE_BIAS)
+            settings = replaced(settings, likely_notes=False, second_look=False, extractor_weight=0)
+        elif "reasoner" in self.backbone.adapters:
+            trained = {"decline_bias": DECLINE_BIAS, "extractor_weight": EXTRACTOR_WEIGHT}
+            settings = replaced(settings, **{n: v for n, v in trained.items() if getattr(settings, n) is None})
         form = "raw" if writer is not None else self.form(settings)
         reasoner = Reasoner(writer or Generator(self.backbone), self.bank, self.embedder, settings, form, instructions)
         keep = among if wanted is None else (lambda chunk_id, _: chunk_id in wanted)

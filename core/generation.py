@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from .backbone import Backbone, Role
 from .errors import InputError
 from .kv_cache import Prefix, Slots, empty_prefix, expand_prefix, open_slots, shortened, taken_rows
+from .teacher_forcing import Row, target_log_probs
 
 _DRAFT_TOKENS = 8
 """Tokens that are guessed ahead; more cost more to check on a CPU, and few guesses hold so long."""
@@ -65,6 +66,15 @@ class Writer(Protocol):
 
     def count_tokens(self, text: str) -> int:
         """Return the tokens that ``text`` takes of the budget for working memory."""
+        ...
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """A writer that also tells how likely it would have written something."""
+
+    def log_probs(self, prompt: Prompt, replies: Sequence[str]) -> list[float]:
+        """Return log p of each of ``replies``, which go on from the prompt's prefill and end with its stop."""
         ...
 
 
@@ -163,6 +173,16 @@ class Generator:
             Reply(self._text(p, w), tuple(w), c, len(r), sum(len(s) for s in p.slots), log_probs=tuple(f))
             for p, w, c, r, f in zip(prompts, written, complete, (read[row] for row in rows), scored, strict=True)
         ]
+
+    def log_probs(self, prompt: Prompt, replies: Sequence[str]) -> list[float]:
+        """See :class:`Scorer`."""
+        if prompt.slots:
+            raise InputError("replies to a prompt with slots cannot be scored")
+        backbone = self.backbone
+        read = tuple(backbone.encode_chat(prompt.system, prompt.user, prompt.prefill))
+        rows = [Row(read, tuple(backbone.encode(reply + prompt.stop))) for reply in replies]
+        with torch.no_grad():
+            return [float(found.sum()) for found in target_log_probs(backbone, rows, role=self.role)]
 
     def _begun(self, prompts: Sequence[Prompt], read: Sequence[list[int]]) -> tuple[Prefix, Tensor, Tensor, Tensor]:
         """Return what is open before the ``prompts``, and of what is still to ``read`` ids, mask and positions."""

@@ -55,6 +55,7 @@ _WELL_FORMED = re.compile(
     re.DOTALL,
 )
 _UNKNOWN = re.compile(rf"\s*{UNKNOWN}\W*", re.IGNORECASE)
+_WORDS = re.compile(r"\s*\S+|\s+")
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+")
 
 
@@ -130,6 +131,13 @@ def parse_answer(reply: str, question: str, read: Sequence[str] | None = None) -
     return said.strip()
 
 
+def is_deduced(reply: str) -> bool:
+    """Return whether the answer of ``reply`` follows from the notes without standing there: worked out, yes or no."""
+    found = _ANSWER.search(reply)
+    said = found.group(1) if found else ""
+    return _WORKING.match(said) is not None or said.strip(" .\n").lower() in {"yes", "no"}
+
+
 class AnswerStream:
     """Passes an answer on while it is written, without tags: what :func:`parse_answer` will return."""
 
@@ -161,10 +169,10 @@ class AnswerStream:
         self.finish(sure)
 
     def finish(self, answer: str) -> None:
-        """Pass on what is not shown yet of ``answer``: what might still have become something else was held back."""
-        if len(answer) > self._shown:
-            self._on_text(answer[self._shown :])
-            self._shown = len(answer)
+        """Pass on what is not shown yet of ``answer``, by words: what might have become another was held back."""
+        for piece in _WORDS.findall(answer[self._shown :]):
+            self._on_text(piece)
+        self._shown = max(self._shown, len(answer))
 
 
 def is_well_formed(reply: str) -> bool:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from .chunking import Span, sentences
 from .embedder import Embedder
-from .generation import Prompt, Writer
+from .generation import Prompt, Scorer, Writer
 from .headings import heading_of
 from .memory_bank import MemoryBank
 from .passage_index import StoredChunk
@@ -18,10 +19,12 @@ from .prompts import (
     AnswerStream,
     Instructions,
     answer_prompt,
+    is_deduced,
     parse_answer,
     parse_update,
     update_prompt,
 )
+from .reader_fusion import likeliest
 from .second_look import best_evidence
 from .settings import Form, RecallSettings
 from .usage import Usage
@@ -152,12 +155,15 @@ class Reasoner:
     ) -> str:
         """Answer from working memory and what was called back last, with no slots open.
 
+        With ``extractor_weight``, where the embedder has an extractor and the writer tells how likely an answer is, it
+        is what both find likeliest (:mod:`core.reader_fusion`), unless it is deduced rather than said.
+
         Returns:
             The answer; empty where the reasoner declines, and, with ``decline_bias``, where what it says is in nothing
             that it was shown.
         """
         notes, called_back = _lines(memory.notes), _lines(recalled)
-        declining = self._settings.decline_bias
+        declining, weight = self._settings.decline_bias or 0.0, self._settings.extractor_weight or 0.0
         prompt = Prompt(
             self._instructions.system,
             answer_prompt(question, notes, called_back, self._instructions.answer),
@@ -167,10 +173,16 @@ class Reasoner:
             favoured=(UNKNOWN, declining) if declining else None,
         )
         read = (question, *notes, *called_back) if declining else None
+        scorer = self._writer if weight and isinstance(self._writer, Scorer) else None
+        lines = list(dict.fromkeys((*notes, *called_back)))
+        extraction = self._embedder.extract(question, lines) if scorer else None
         stream = AnswerStream(on_text, read) if on_text else None
-        reply = self._writer.reply(prompt, stream)
+        # What is written is not the answer yet where both readers are asked.
+        reply = self._writer.reply(prompt, None if extraction else stream)
         usage.count(reply)
         answer = parse_answer(reply.text, question, read)
+        if scorer and extraction and not is_deduced(reply.text):
+            answer = likeliest(answer, extraction, partial(scorer.log_probs, prompt), weight, declining)
         if stream:
             stream.finish(answer)
         return answer

@@ -125,6 +125,11 @@ class RecallSettings(CheckedSettings):
     gives ``unknown`` a twentieth of what it gives its answer. Elsewhere 0. Where it is above 0, an answer half of whose
     first words stand in neither question nor notes is declined too (:mod:`core.grounding`). Of no effect where an
     application's own model reads."""
+    extractor_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """What log p of an answer counts by the extractor that finds answers in the notes, beside that by the reasoner,
+    which counts once (:mod:`core.reader_fusion`). ``None`` takes 0.3 where the reasoner has a trained adapter, else 0,
+    which leaves the reasoner alone. Of no effect where no extractor is trained for the embedder
+    (:mod:`core.extraction`) and where an application's own model reads."""
     exact: bool = False
     """Whether they are found by a scan of every passage also where the namespace is so large that its index is
     approximate (:class:`core.approximation.IndexSettings`)."""

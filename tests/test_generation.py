@@ -97,6 +97,21 @@ def test_greedy_replies_are_what_the_plain_model_writes_token_by_token(tiny: Bac
     assert (reply.tokens_read, reply.slots_read) == (read, 0)
 
 
+def test_a_reply_is_as_likely_as_the_plain_model_says_token_by_token(tiny: Backbone) -> None:
+    (prompt, *_) = prompts((), (), ())
+    prompt, model = replace(prompt, stop="</answer>"), causal_lm()
+    read, replies = tiny.encode_chat(prompt.system, prompt.user, prompt.prefill), ["Anna Holm", "", "in 1858"]
+    expected = list[float]()
+    for reply in replies:
+        written = tiny.encode(f"{reply}</answer>")
+        with torch.no_grad():
+            odds = model(torch.tensor([[*read, *written]]), use_cache=False).logits[0].float().log_softmax(-1)
+        expected.append(sum(float(odds[len(read) - 1 + i, token]) for i, token in enumerate(written)))
+    assert Generator(tiny).log_probs(prompt, replies) == pytest.approx(expected, abs=1e-3)
+    with pytest.raises(InputError, match="with slots"):
+        Generator(tiny).log_probs(replace(prompt, slots=opened(tiny, 9)), replies)
+
+
 # ---- what prompts begin with ----
 
 

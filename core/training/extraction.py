@@ -4,7 +4,7 @@ An example is a question and up to nine notes: its labelled evidence amid senten
 that look like them, in any order, or only what does not say the answer, so that the extractor learns to find none.
 Questions whose answer they offer themselves are left out: what a comparison comes to stands in no note. Everything is
 drawn by (seed, index). The loss is -log p of the answer wherever the evidence says it (Devlin et al., arXiv 1810.04805,
-section 4.2, summed over the places as in Clark and Gardner, arXiv 1710.10723, section 3.2).
+section 4.2, summed over the places as in Clark and Gardner, arXiv 1710.10723).
 """
 
 from collections.abc import Sequence

@@ -20,10 +20,10 @@ from ..backbone import Backbone
 from ..errors import InputError
 from ..kv_cache import Slots
 from ..questions import Paragraph
+from ..teacher_forcing import Row, target_distributions, target_log_probs
 from .lessons import Lesson, Turn
 from .material import is_held_out
 from .shuffled import Shuffled
-from .teacher_forcing import Row, target_distributions, target_log_probs
 
 Objective = Literal["reconstruction", "continuation"]
 OBJECTIVES: tuple[Objective, ...] = ("reconstruction", "continuation")

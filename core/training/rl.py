@@ -36,6 +36,7 @@ from ..evaluation.withheld import Lacking
 from ..kv_cache import Slots
 from ..questions import Question
 from ..settings import CompressionSettings, Form, Ratio, RecallSettings
+from ..teacher_forcing import Row, target_log_probs
 from .group import Group, Scorer, multi_level_reward
 from .material import Material
 from .policy_gradient import clipped_objective, is_clipped, reference_divergence, sequence_ratio
@@ -45,7 +46,6 @@ from .rollouts import Rollouts, SampledTurn, Task
 from .settings import TrainingSettings
 from .shuffled import Shuffled
 from .stage import Stage
-from .teacher_forcing import Row, target_log_probs
 
 
 @dataclass(frozen=True)

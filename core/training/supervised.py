@@ -23,13 +23,13 @@ from ..errors import InputError
 from ..kv_cache import Slots
 from ..prompts import SYSTEM
 from ..settings import CompressionSettings, Ratio
+from ..teacher_forcing import Row, target_log_probs
 from .lessons import Lesson, Lessons, Turn
 from .material import Material
 from .noted import NotedLessons
 from .pretraining import OBJECTIVES, PoolLessons, pool_loss, pool_share, spread
 from .settings import TrainingSettings
 from .stage import Stage
-from .teacher_forcing import Row, target_log_probs
 
 _HELD_OUT_LESSONS = 12
 _CHARACTERS_IN_TOKEN = 4

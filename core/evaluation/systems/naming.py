@@ -45,6 +45,7 @@ class OurOptions(_Options):
     second_look: bool | None = None
     follow_names: bool | None = None
     decline_bias: float | None = None
+    extractor_weight: float | None = None
     update_tokens: int | None = None
     answer_tokens: int | None = None
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from core.backbone import Backbone
+from core.teacher_forcing import Row, target_log_probs
 from core.training.attention import attend_for_training, grouped_attention
-from core.training.teacher_forcing import Row, target_log_probs
 
 from .small_runs import backbone
 

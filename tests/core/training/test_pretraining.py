@@ -7,9 +7,9 @@ from core.compressor import Compressor
 from core.errors import InputError
 from core.questions import Paragraph
 from core.settings import CompressionSettings
+from core.teacher_forcing import Row
 from core.training.material import is_held_out
 from core.training.pretraining import OBJECTIVES, Objective, PoolLessons, pool_loss, pool_share
-from core.training.teacher_forcing import Row
 from tests.tiny_models import backbone, causal_lm, random_ids, randomize_adapter
 
 from .small_runs import material

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 from core.embedder import Embedder
 from core.errors import InputError
+from core.teacher_forcing import Row, target_log_probs
 from core.training.group import Group, Scorer, multi_level_reward
 from core.training.material import Material
 from core.training.rl import Piece, Reinforce, together
 from core.training.rollouts import Trajectory
-from core.training.teacher_forcing import Row, target_log_probs
 from core.training.trainer import CHECKPOINT, METRICS, Trainer
 
 from ..evaluation.made import MILL, POOL

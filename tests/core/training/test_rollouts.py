@@ -18,8 +18,8 @@ from core.ingest import Document
 from core.kv_cache import Prefix
 from core.prompts import ANSWER_OPENING, NOTHING_FOUND
 from core.settings import CompressionSettings, Form, RecallSettings, replaced
+from core.teacher_forcing import Row, target_log_probs
 from core.training.rollouts import Rollouts, SampledTurn, Task, Trajectory
-from core.training.teacher_forcing import Row, target_log_probs
 from core.weights import DEFAULT_EMBEDDER
 
 from ..evaluation.made import ARROWDALE, MILL, POOL

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from ..backbone import Backbone, Role
-from ..kv_cache import Prefix, Slots, empty_prefix, expand_prefix, open_slots
+from .backbone import Backbone, Role
+from .kv_cache import Prefix, Slots, empty_prefix, expand_prefix, open_slots
 
 _BLOCK = 32
 """Lengths are multiples of this, because a CPU compiles its kernels anew for each shape it has not met."""

@@ -8,7 +8,7 @@ from core.backbone import Backbone, Role
 from core.compressor import Compressor
 from core.kv_cache import Slots
 from core.settings import CompressionSettings
-from core.training.teacher_forcing import Row, common_beginning, target_distributions, target_log_probs
+from core.teacher_forcing import Row, common_beginning, target_distributions, target_log_probs
 from tests.tiny_models import backbone, causal_lm, logits_after, random_ids, randomize_adapter
 
 # Logits of the tiny models reach 20; fp32 differs between batch shapes by the order of its sums.

@@ -1,0 +1,179 @@
+"""The stage that trains the extractor: its examples, its loss, what it learns, what it leaves behind."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.adapters import save_adapters
+from core.embedder import Embedder
+from core.embedder_head import find_head
+from core.engine import Engine
+from core.errors import InputError
+from core.evaluation.withheld import names_answer
+from core.extraction import Extractor, lay_out
+from core.questions import Paragraph, Question
+from core.training import __main__ as command_line
+from core.training.extraction import Example, Examples, ExtractionTraining, loss
+from core.training.material import Material
+from core.training.trainer import Trainer, accelerator
+
+from .small_runs import backbone, material, model_folder, settings
+from .test_evidence import BREAD, HOPS, SINGLE
+
+OFFERED = Question(
+    id="3",
+    dataset="test",
+    question="Which rises, dough or bread?",
+    answers=("dough",),
+    paragraphs=(Paragraph(title="Dough", sentences=("It rises, dough.",), support=(0,)),),
+)
+UNSAID = HOPS.model_copy(update={"id": "4", "answers": ("Michigan",)})
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    return Embedder(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def few() -> Material:
+    whole = material()
+    return Material(whole.train[:24], whole.train[24:40], ())
+
+
+def stage_of(embedder: Embedder, few: Material, **changes: object) -> ExtractionTraining:
+    torch.manual_seed(0)
+    small = {"stage": "extractor", "forms": ("raw",), "batch": 6, "evaluate_every": 100}
+    return ExtractionTraining(backbone(), embedder, settings(**{**small, **changes}), few)
+
+
+def test_examples_are_the_same_everywhere_and_say_where_the_answer_stands() -> None:
+    examples = [Examples((HOPS, SINGLE), 3).at(i) for i in range(300)]
+    assert examples == [Examples((HOPS, SINGLE), 3).at(i) for i in range(300)]
+    assert examples[:20] != [Examples((HOPS, SINGLE), 4).at(i) for i in range(20)]
+    assert sum(e.question == HOPS.question for e in examples) == 240  # four of five
+    silent = [e for e in examples if not e.places]
+    assert 0.06 < len(silent) / 300 < 0.2
+    assert not any(names_answer(HOPS, note) or names_answer(SINGLE, note) for e in silent for note in e.notes)
+    for example in examples:
+        assert len(set(example.notes)) == len(example.notes)
+        said = {example.notes[note][slice(*span)] for note, span in example.places}
+        assert said <= ({"Dearborn"} if example.question == HOPS.question else {"Yeast"})
+    whole = [e for e in examples if e.question == HOPS.question and e.places]
+    titled = "Edsel Ford: His father was Henry Ford."
+    for example in whole:
+        assert {"Henry Ford died in Dearborn."} < set(example.notes)
+        assert titled in example.notes or "His father was Henry Ford." in example.notes
+    assert {titled in e.notes for e in whole} == {True, False}
+    assert {e.notes.index("Henry Ford died in Dearborn.") for e in whole} > {0, 1, 2}
+    assert any("Edsel Ford was an executive." in note for e in whole for note in e.notes)  # of its own paragraph
+    assert any(BREAD.sentences[0] in note for e in whole for note in e.notes)
+
+
+def test_what_no_note_can_say_is_left_out() -> None:
+    examples = Examples((HOPS, SINGLE, OFFERED, UNSAID), 3)
+    assert {examples.at(i).answers for i in range(100)} == {HOPS.answers, SINGLE.answers}
+    with pytest.raises(InputError, match="no question whose labelled evidence says its answer"):
+        Examples((OFFERED, UNSAID), 0)
+
+
+def test_the_loss_is_that_of_the_answer_wherever_it_stands(embedder: Embedder) -> None:
+    example = Example("Who?", ("Ann saw Ann.", "Bo."), ("Ann",), ())
+    layout = lay_out(embedder.model.tokenizer, example.question, example.notes)
+    named = [p and example.notes[p.note][slice(*p.span)] == "Ann" for p in layout.places]
+    first, second = (row for row, is_ann in enumerate(named) if is_ann)
+    log_probs = torch.full((len(layout.ids), 2), -9.0)
+    log_probs[0] = torch.tensor([-1.5, -0.5])
+    log_probs[first], log_probs[second] = torch.tensor([-1.0, -2.0]), torch.tensor([-3.0, -1.0])
+    assert float(loss(log_probs, layout, example)) == pytest.approx(2.0)  # none says it
+    places = tuple(place for place in (layout.places[first], layout.places[second]) if place)
+    both = Example(example.question, example.notes, example.answers, places)
+    expected = -torch.tensor([-3.0, -4.0]).logsumexp(0)
+    assert float(loss(log_probs, layout, both)) == pytest.approx(float(expected))
+    gone = lay_out(embedder.model.tokenizer, example.question, ())  # what was cut off is not said
+    assert float(loss(log_probs[: len(gone.ids)], gone, both)) == pytest.approx(2.0)
+
+
+def test_a_few_steps_find_answers_better_and_leave_an_extractor_for_use(
+    embedder: Embedder, few: Material, tmp_path: Path
+) -> None:
+    stage = stage_of(embedder, few, steps=8, learning_rate=2e-3, save_every=100)
+
+    def of_a_step() -> float:
+        with torch.no_grad():
+            return sum(float(stage(piece)[0]) for piece in stage.work(0, 0, 1))
+
+    with torch.no_grad():
+        assert set(stage.evaluate()) == {"loss", "f1", "declined", "declined_silent"}
+    before = of_a_step()
+    Trainer(stage, stage.settings, tmp_path, accelerator()).run()
+    assert of_a_step() < 0.9 * before
+    folder = find_head(Extractor, str(tmp_path / "adapters"), embedder.name)
+    assert folder == tmp_path / "adapters" / Extractor.kind
+    example = Examples(few.train, 0).at(0)
+    found = Embedder(device="cpu", extractor=folder).extract(example.question, example.notes)
+    assert found is not None
+    with torch.no_grad():
+        expected = stage.extractor([found.layout])[0]
+    torch.testing.assert_close(found.log_probs.exp(), expected.exp(), atol=3e-2, rtol=0)
+
+
+def test_what_is_measured_is_what_it_says(embedder: Embedder, few: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = stage_of(embedder, few)
+    right = Example("Who?", ("Ann.",), ("Ann",), (lay_out(stage._tokenizer, "Who?", ("Ann.",)).places[4],))  # type: ignore[arg-type]
+    half = Example("Who?", ("Ann Lee.",), ("Ann",), right.places)
+    silent = Example("Who?", ("Bo.",), ("Ann",), ())
+    stage._held_out = [right, half, silent, silent]
+    answers = iter([("Ann", -1.0, -2.0), ("Ann Lee", -2.0, -1.0), ("Bo", -1.0, -3.0), ("Bo", -3.0, -1.0)])
+
+    def found(*_: object) -> object:
+        said, odds, unsaid = next(answers)
+        return type("Found", (), {"spans": ((said, odds),), "unsaid": unsaid, "log_probs": None, "layout": None})()
+
+    monkeypatch.setattr("core.training.extraction.extracted", found)
+    monkeypatch.setattr("core.training.extraction.loss", lambda *_: torch.tensor(3.0))
+    assert stage.evaluate() == pytest.approx(
+        {"loss": 3.0, "f1": (1 + 2 / 3) / 2, "declined": 0.5, "declined_silent": 0.5}
+    )
+
+
+def test_processes_share_a_step(embedder: Embedder, few: Material) -> None:
+    stage = stage_of(embedder, few, batch=20)
+    with torch.no_grad():
+        whole = sum(float(stage(piece)[0]) for piece in stage.work(1, 0, 1))
+        shared = [stage(piece) for process in (0, 1) for piece in stage.work(1, process, 2)]
+    assert sum(float(part) for part, _ in shared) == pytest.approx(whole, rel=1e-3)
+    assert sum(measured["examples"] for _, measured in shared) == 20
+
+
+def test_resumed_it_is_the_same_run(embedder: Embedder, few: Material, tmp_path: Path) -> None:
+    changes = {"steps": 3, "batch": 4, "save_every": 1}
+    whole = stage_of(embedder, few, **changes)
+    Trainer(whole, whole.settings, tmp_path / "whole", accelerator()).run()
+    first = stage_of(embedder, few, **changes)
+    assert Trainer(first, first.settings, tmp_path / "parts", accelerator()).run(minutes=1e-9).step < 3
+    rest = stage_of(embedder, few, **changes)
+    Trainer(rest, rest.settings, tmp_path / "parts", accelerator()).run(resume=True)
+    for (name, one), other in zip(whole.named_parameters(), rest.parameters(), strict=True):
+        assert torch.equal(one, other), name
+
+
+def test_the_command_trains_an_extractor_that_an_engine_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, train = model_folder(), tmp_path / "data" / "train"
+    train.mkdir(parents=True)
+    (train / "few.jsonl").write_text("\n".join(q.model_dump_json() for q in material().train[:24]))
+    out, start = tmp_path / "run", tmp_path / "start"
+    save_adapters(backbone(), (), start, "in_place")
+    (start / "evidence").mkdir()
+    (start / "evidence" / "head.bin").write_bytes(b"as it was")
+    options = ("--stage", "extractor", "--data", tmp_path / "data", "--out", out, "--model", model, "--adapters", start)
+    monkeypatch.setattr(sys, "argv", ["core.training", *map(str, (*options, "--steps", 2, "--batch", 4, "--rank", 2))])
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    assert not ended.value.code
+    assert (out / "adapters" / "evidence" / "head.bin").read_bytes() == b"as it was"
+    with Engine.open(model=model, adapters=str(out / "adapters")) as engine:
+        assert engine.embedder.extractor == out / "adapters" / Extractor.kind
+        assert engine.embedder.extract(SINGLE.question, SINGLE.gold[0].supporting) is not None
