@@ -73,6 +73,11 @@ class Writer(Protocol):
 class Scorer(Protocol):
     """A writer that also tells how likely it would have written something."""
 
+    def _keep(self, prompt: Prompt, read: Sequence[int], prefix: Prefix) -> None:
+        """Keep what was read of ``prompt`` but for its last token, after which a reply begins."""
+        if not prompt.slots and not self.backbone.trained:
+            self._read = prompt, shortened(prefix, prefix.slots - len(read) + 1)
+
     def log_probs(self, prompt: Prompt, replies: Sequence[str]) -> list[float]:
         """Return log p of each of ``replies``, which go on from the prompt's prefill and end with its stop."""
         ...
@@ -89,6 +94,7 @@ class Generator:
         self.backbone = backbone
         self.role: Role | None = role
         self._heads: dict[str, Prefix] = {}
+        self._read: tuple[Prompt, Prefix] | None = None
         ends = backbone.causal_lm.generation_config.eos_token_id
         listed = ends if isinstance(ends, list) else [ends]
         self._ends = {e for e in (*listed, backbone.tokenizer.eos_token_id) if e is not None}
@@ -169,20 +175,32 @@ class Generator:
                 ids = torch.cat((chosen[:, kept - 1 : kept], chosen.new_tensor([draft] * len(going))), dim=1)
                 positions = prefix.next_positions[:, None] + torch.arange(ids.shape[1], device=ids.device)
                 mask = torch.cat((prefix.mask, torch.ones_like(ids)), dim=1)
+            if alone:
+                self._keep(prompts[0], read[0], prefix)
         return [
             Reply(self._text(p, w), tuple(w), c, len(r), sum(len(s) for s in p.slots), log_probs=tuple(f))
             for p, w, c, r, f in zip(prompts, written, complete, (read[row] for row in rows), scored, strict=True)
         ]
 
+    def _keep(self, prompt: Prompt, read: Sequence[int], prefix: Prefix) -> None:
+        """Keep what was read of ``prompt`` but for its last token, after which a reply begins."""
+        if not prompt.slots and not self.backbone.trained:
+            self._read = prompt, shortened(prefix, prefix.slots - len(read) + 1)
+
     def log_probs(self, prompt: Prompt, replies: Sequence[str]) -> list[float]:
-        """See :class:`Scorer`."""
+        """See :class:`Scorer`; a prompt that was replied to last is not read again.
+
+        Raises:
+            InputError: the prompt has slots.
+        """
         if prompt.slots:
             raise InputError("replies to a prompt with slots cannot be scored")
         backbone = self.backbone
+        begun = self._read[1] if self._read and self._read[0] == prompt else None
         read = tuple(backbone.encode_chat(prompt.system, prompt.user, prompt.prefill))
         rows = [Row(read, tuple(backbone.encode(reply + prompt.stop))) for reply in replies]
         with torch.no_grad():
-            return [float(found.sum()) for found in target_log_probs(backbone, rows, role=self.role)]
+            return [float(found.sum()) for found in target_log_probs(backbone, rows, role=self.role, begun=begun)]
 
     def _begun(self, prompts: Sequence[Prompt], read: Sequence[list[int]]) -> tuple[Prefix, Tensor, Tensor, Tensor]:
         """Return what is open before the ``prompts``, and of what is still to ``read`` ids, mask and positions."""

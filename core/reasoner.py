@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from .chunking import Span, sentences
 from .embedder import Embedder
@@ -182,7 +181,12 @@ class Reasoner:
         usage.count(reply)
         answer = parse_answer(reply.text, question, read)
         if scorer and extraction and not is_deduced(reply.text):
-            answer = likeliest(answer, extraction, partial(scorer.log_probs, prompt), weight, declining)
+
+            def scored(answers: Sequence[str]) -> list[float]:
+                usage.count_scored(sum(map(self._writer.count_tokens, answers)))
+                return scorer.log_probs(prompt, answers)
+
+            answer = likeliest(answer, extraction, scored, weight, declining)
         if stream:
             stream.finish(answer)
         return answer

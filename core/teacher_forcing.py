@@ -32,6 +32,7 @@ def target_log_probs(
     rows: Sequence[Row],
     slots: Slots | Sequence[Slots] | None = None,
     role: Role | None = "reasoner",
+    begun: Prefix | None = None,
 ) -> list[Tensor]:
     """Return log p of each row's target tokens, float32 [target tokens] for each row.
 
@@ -40,8 +41,9 @@ def target_log_probs(
         slots: of the chunk that is open for all rows, or of one chunk for each; with gradient where the compressor is
             to learn.
         role: whose adapter reads.
+        begun: first tokens that all prompts share, one row, read already, where there are no slots.
     """
-    log_probs = target_distributions(backbone, rows, slots, role)
+    log_probs = target_distributions(backbone, rows, slots, role, begun)
     targets = torch.tensor([token for row in rows for token in row.target], device=backbone.device)
     chosen = log_probs.gather(1, targets[:, None]).squeeze(1)
     return list(chosen.split([len(row.target) for row in rows]))
@@ -52,6 +54,7 @@ def target_distributions(
     rows: Sequence[Row],
     slots: Slots | Sequence[Slots] | None = None,
     role: Role | None = "reasoner",
+    begun: Prefix | None = None,
 ) -> Tensor:
     """Return log p of every token where a target stands, float32 [target tokens of all rows, vocabulary].
 
@@ -62,7 +65,9 @@ def target_distributions(
     shared = common_beginning([row.prompt for row in rows]) // _BLOCK * _BLOCK if alike else 0
     with backbone.using(role):
         prefix = _opened(backbone, slots)
-        if shared:
+        if begun is not None:
+            prefix, shared = begun, begun.slots
+        elif shared:
             ids = torch.tensor([rows[0].prompt[:shared]], device=device)
             positions = prefix.next_positions[:, None] + torch.arange(shared, device=device)
             mask = torch.cat((prefix.mask, torch.ones_like(ids)), dim=1)

@@ -20,7 +20,7 @@ class Usage:
     slots_read: int = 0
     tokens_written: int = 0
     model_calls: int = 0
-    """Replies of the reasoner."""
+    """Replies of the reasoner, and passes that score replies."""
     seconds: dict[Stage, float] = field(default_factory=dict)
 
     def count(self, reply: Reply) -> None:
@@ -28,6 +28,11 @@ class Usage:
         self.tokens_read += reply.tokens_read
         self.slots_read += reply.slots_read
         self.tokens_written += reply.tokens_written
+        self.model_calls += 1
+
+    def count_scored(self, tokens: int) -> None:
+        """Add a pass that tells how likely replies are which take ``tokens`` together."""
+        self.tokens_read += tokens
         self.model_calls += 1
 
     @contextmanager

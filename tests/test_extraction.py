@@ -130,7 +130,7 @@ def test_an_answer_counts_wherever_it_stands(plain: Embedder) -> None:
 
 
 def test_occurrences_are_whole_words_in_any_case() -> None:
-    assert occurrences("anna holm", NOTES[1]) == [Span(19, 28), Span(52, 62)]
+    assert occurrences("anna holm", NOTES[1]) == [Span(19, 28), Span(53, 63)]
     assert occurrences("Hol", NOTES[1]) == occurrences(" ", NOTES[1]) == []
     assert occurrences("c++ (1998)", "In C++ (1998) and C++") == [Span(3, 13)]
 

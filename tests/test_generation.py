@@ -97,7 +97,16 @@ def test_greedy_replies_are_what_the_plain_model_writes_token_by_token(tiny: Bac
     assert (reply.tokens_read, reply.slots_read) == (read, 0)
 
 
-def test_a_reply_is_as_likely_as_the_plain_model_says_token_by_token(tiny: Backbone) -> None:
+def test_a_reply_is_as_likely_as_the_plain_model_says_token_by_token(
+    tiny: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, counted = Backbone.hidden, list[int]()
+
+    def watched(self, inputs, *args, **kwargs):
+        counted.append(inputs.shape[1])
+        return plain(self, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(Backbone, "hidden", watched)
     (prompt, *_) = prompts((), (), ())
     prompt, model = replace(prompt, stop="</answer>"), causal_lm()
     read, replies = tiny.encode_chat(prompt.system, prompt.user, prompt.prefill), ["Anna Holm", "", "in 1858"]
@@ -107,7 +116,15 @@ def test_a_reply_is_as_likely_as_the_plain_model_says_token_by_token(tiny: Backb
         with torch.no_grad():
             odds = model(torch.tensor([[*read, *written]]), use_cache=False).logits[0].float().log_softmax(-1)
         expected.append(sum(float(odds[len(read) - 1 + i, token]) for i, token in enumerate(written)))
-    assert Generator(tiny).log_probs(prompt, replies) == pytest.approx(expected, abs=1e-3)
+    generator = Generator(tiny)
+    assert generator.log_probs(prompt, replies) == pytest.approx(expected, abs=1e-3)
+    # What was just replied to is not read again; another prompt is.
+    for asked in (prompt, replace(prompt, user="Who kept the lighthouse at Skagen?")):
+        written = generator.reply(asked)
+        counted.clear()
+        assert generator.log_probs(prompt, replies) == pytest.approx(expected, abs=1e-3)
+        assert (max(counted) < 32 + written.tokens_read // 2) is (asked is prompt)
+        assert generator.reply(asked) == written  # which changes nothing
     with pytest.raises(InputError, match="with slots"):
         Generator(tiny).log_probs(replace(prompt, slots=opened(tiny, 9)), replies)
 

@@ -56,8 +56,8 @@ small=(--data "$out/data" --model "$out/model" --rank 4 --warmup 2 --evaluate-ev
     --haystack 6 --answer-tokens 8 --held-out-questions 2 \
     --adapters "$out/noted/adapters"
 
-for made in reasoner inserted fixed selector selected all/reasoner all/compressor all/rl all/gate all/evidence probes queries \
-    noted answers; do
+for made in reasoner inserted fixed selector selected all/reasoner all/compressor all/rl all/gate all/evidence all/extractor \
+    probes queries noted answers; do
     test -s "$out/$made/curve.png"
     test -s "$out/$made/adapters/adapters.json"
 done
@@ -66,6 +66,8 @@ test -s "$out/selected/adapters/compressor/selector.safetensors"
 test -s "$out/probes/adapters/gate/head.safetensors"
 test -s "$out/queries/adapters/queries/adapter_model.safetensors"
 test -s "$out/all/evidence/adapters/evidence/head.safetensors"
-test -s "$out/all/evidence/adapters/gate/head.safetensors"
+test -s "$out/all/extractor/adapters/extractor/head.safetensors"
+test -s "$out/all/extractor/adapters/evidence/head.safetensors"
+test -s "$out/all/extractor/adapters/gate/head.safetensors"
 test -s "$out/noted/adapters/gate/head.safetensors"
 echo "every stage ran; see $out/*/curve.png"

@@ -20,7 +20,10 @@ from core.training.material import Material
 from core.training.trainer import Trainer, accelerator
 
 from .small_runs import backbone, material, model_folder, settings
-from .test_evidence import BREAD, HOPS, SINGLE
+from .test_evidence import BREAD, HOPS
+from .test_evidence import SINGLE as RISING
+
+SINGLE = RISING.model_copy(update={"question": "What does yeast make rise?", "answers": ("dough",)})
 
 OFFERED = Question(
     id="3",
@@ -60,7 +63,7 @@ def test_examples_are_the_same_everywhere_and_say_where_the_answer_stands() -> N
     for example in examples:
         assert len(set(example.notes)) == len(example.notes)
         said = {example.notes[note][slice(*span)] for note, span in example.places}
-        assert said <= ({"Dearborn"} if example.question == HOPS.question else {"Yeast"})
+        assert said <= ({"Dearborn"} if example.question == HOPS.question else {"dough"})
     whole = [e for e in examples if e.question == HOPS.question and e.places]
     titled = "Edsel Ford: His father was Henry Ford."
     for example in whole:
