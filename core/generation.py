@@ -73,11 +73,6 @@ class Writer(Protocol):
 class Scorer(Protocol):
     """A writer that also tells how likely it would have written something."""
 
-    def _keep(self, prompt: Prompt, read: Sequence[int], prefix: Prefix) -> None:
-        """Keep what was read of ``prompt`` but for its last token, after which a reply begins."""
-        if not prompt.slots and not self.backbone.trained:
-            self._read = prompt, shortened(prefix, prefix.slots - len(read) + 1)
-
     def log_probs(self, prompt: Prompt, replies: Sequence[str]) -> list[float]:
         """Return log p of each of ``replies``, which go on from the prompt's prefill and end with its stop."""
         ...
@@ -175,16 +170,15 @@ class Generator:
                 ids = torch.cat((chosen[:, kept - 1 : kept], chosen.new_tensor([draft] * len(going))), dim=1)
                 positions = prefix.next_positions[:, None] + torch.arange(ids.shape[1], device=ids.device)
                 mask = torch.cat((prefix.mask, torch.ones_like(ids)), dim=1)
-            if alone:
-                self._keep(prompts[0], read[0], prefix)
+            self._keep(prompts[0], read[0], prefix, alone=alone)
         return [
             Reply(self._text(p, w), tuple(w), c, len(r), sum(len(s) for s in p.slots), log_probs=tuple(f))
             for p, w, c, r, f in zip(prompts, written, complete, (read[row] for row in rows), scored, strict=True)
         ]
 
-    def _keep(self, prompt: Prompt, read: Sequence[int], prefix: Prefix) -> None:
-        """Keep what was read of ``prompt`` but for its last token, after which a reply begins."""
-        if not prompt.slots and not self.backbone.trained:
+    def _keep(self, prompt: Prompt, read: Sequence[int], prefix: Prefix, *, alone: bool) -> None:
+        """Keep what was read of a prompt ``alone`` but for its last token, after which a reply begins."""
+        if alone and not prompt.slots and not self.backbone.trained:
             self._read = prompt, shortened(prefix, prefix.slots - len(read) + 1)
 
     def log_probs(self, prompt: Prompt, replies: Sequence[str]) -> list[float]:

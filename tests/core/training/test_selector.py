@@ -194,14 +194,8 @@ def test_all_stages_begin_with_the_selector_where_tokens_are_selected(
         return ran
 
     write_sample(tmp_path / "data")
-    assert [stage for stage, _, _ in stages("--stage", "all")] == [
-        "reasoner",
-        "compressor",
-        "rl",
-        "gate",
-        "evidence",
-        "extractor",
-    ]
+    every = ["reasoner", "compressor", "rl", "gate", "evidence", "extractor"]
+    assert [stage for stage, _, _ in stages("--stage", "all")] == every
     selected = stages("--stage", "all", "--placement", "selected")
     assert selected[:2] == [("selector", "selected", None), ("reasoner", "selected", "selector")]
     assert [stage for stage, _, _ in selected[2:]] == every[1:]
