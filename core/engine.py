@@ -41,7 +41,7 @@ _told: set[str] = set()
 
 DECLINE_BIAS = 3.0
 """Nats; what it brings and costs: docs/benchmarks.md, "When no document says it"."""
-EXTRACTOR_WEIGHT = 0.3
+EXTRACTOR_WEIGHT = 0.6
 """Chosen on questions that nothing is reported on: docs/benchmarks.md, "Two readers"."""
 OWN_MODEL = RecallSettings(raw_passages=None, memory_tokens=1024, update_tokens=512, answer_tokens=1024)
 """How an application's own model reads unless told otherwise: whole chunks, with room to write."""
