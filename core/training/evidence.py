@@ -15,21 +15,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from ..adapters import save_adapters
 from ..backbone import Backbone
 from ..chunking import Span
 from ..embedder import Embedder
-from ..embedder_head import new_head, save_head
 from ..errors import InputError
 from ..evidence import WINDOW_TOKENS, Tagger, Window, windows
 from ..headings import titled
 from ..questions import Question
+from .head import HeadPiece, HeadTraining
 from .lessons import evidence
 from .material import Material
 from .negatives import Negatives
 from .settings import TrainingSettings
 from .shuffled import Shuffled
-from .stage import Stage
 
 _HOPS_MORE = 3
 """How often more than others a question of several hops comes: there are few, and each has several texts to read."""
@@ -116,15 +114,7 @@ def labels(example: Example, sentences: Sequence[Span]) -> Tensor:
     return torch.tensor([float(any(s in e or e in s for e in example.evidence)) for s in said])
 
 
-@dataclass(frozen=True)
-class EvidencePiece:
-    """Examples that are read together, and how many there are in the step."""
-
-    examples: tuple[Example, ...]
-    in_step: int
-
-
-class EvidenceTraining(Stage[EvidencePiece]):
+class EvidenceTraining(HeadTraining[Tagger, Example]):
     """Minimises the cross-entropy of the sentences' labels."""
 
     def __init__(
@@ -137,31 +127,17 @@ class EvidenceTraining(Stage[EvidencePiece]):
     ) -> None:
         """
         Args:
-            backbone: whose adapters are written beside the tagger, for use; it reads nothing.
-            start: folder of a tagger to go on from.
+            backbone, start: see :class:`core.training.head.HeadTraining`.
         """
-        super().__init__()
-        self.tagger = new_head(Tagger, embedder.model, settings.rank, start).to(backbone.device)
-        self.__dict__["backbone"] = backbone
-        self.backbone: Backbone
-        self.settings, self._embedder = settings, embedder
-        self._tokenizer = embedder.model.tokenizer
-        self._together = max(_TOGETHER, settings.together // WINDOW_TOKENS)
-        self._examples = Examples(material.train, settings.seed)
+        examples, together = Examples(material.train, settings.seed), max(_TOGETHER, settings.together // WINDOW_TOKENS)
+        super().__init__(Tagger, backbone, embedder, settings, examples, together=together, start=start)
         held_out = Examples(material.held_out, 0)
         self._held_out = [held_out.at(i) for i in range(min(_HELD_OUT, len(held_out)))]
 
-    def work(self, step: int, process: int, processes: int) -> Sequence[EvidencePiece]:
-        """See :class:`core.training.stage.Stage`."""
-        batch = self.settings.batch
-        examples = [self._examples.at(step * batch + i) for i in range(batch)]
-        return [EvidencePiece(part, batch) for part in self._parts(examples)][process::processes]
+    def _length(self, example: Example) -> int:
+        return len(example.text)
 
-    def _parts(self, examples: Sequence[Example]) -> list[tuple[Example, ...]]:
-        alike, count = sorted(examples, key=lambda example: len(example.text)), self._together
-        return [tuple(alike[i : i + count]) for i in range(0, len(alike), count)]
-
-    def forward(self, piece: EvidencePiece) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, piece: HeadPiece[Example]) -> tuple[Tensor, dict[str, float]]:
         """See :class:`core.training.stage.Stage`."""
         losses = [binary_cross_entropy_with_logits(logits, wanted) for logits, wanted in self._tagged(piece.examples)]
         return torch.stack(losses).sum() / piece.in_step, {"examples": float(len(losses))}
@@ -185,17 +161,12 @@ class EvidenceTraining(Stage[EvidencePiece]):
             "first": first / max(1, len(holding)),
         }
 
-    def save(self, folder: Path) -> None:
-        """Write the tagger, and every other adapter there is."""
-        save_adapters(self.backbone, self.backbone.adapters, folder, self.settings.placement)
-        save_head(self.tagger, self._embedder.name, folder)
-
     def _tagged(self, examples: Sequence[Example]) -> list[tuple[Tensor, Tensor]]:
         """Return logits and labels [sentences] of each example."""
         laid = [windows(self._tokenizer, e.question, e.notes, e.text) for e in examples]
         flat: list[Window] = [window for read in laid for window in read]
         count = self._together
-        logits = iter([found for i in range(0, len(flat), count) for found in self.tagger(flat[i : i + count])])
+        logits = iter([found for i in range(0, len(flat), count) for found in self.head(flat[i : i + count])])
         found = []
         for example, read in zip(examples, laid, strict=True):
             spans = [span for window in read for span in window.sentences]

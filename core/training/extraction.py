@@ -15,24 +15,22 @@ from random import Random
 import torch
 from torch import Tensor
 
-from ..adapters import save_adapters
 from ..backbone import Backbone
 from ..chunking import Span
 from ..embedder import Embedder
-from ..embedder_head import new_head, save_head
 from ..errors import InputError
 from ..evaluation.metrics import score_answer
 from ..evaluation.withheld import names_answer
 from ..extraction import Extractor, Layout, Place, extracted, lay_out, occurrences
 from ..headings import titled
 from ..questions import Question
+from .head import HeadPiece, HeadTraining
 from .lessons import evidence, usable_questions
 from .material import Material
 from .negatives import Negatives
 from .noted import offered
 from .settings import TrainingSettings
 from .shuffled import Shuffled
-from .stage import Stage
 
 _HOPS_MORE = 3
 """How often more than others a question of several hops comes: there are few, and their notes are harder to read."""
@@ -123,15 +121,7 @@ def _said(question: Question, found: Sequence[tuple[str, str]]) -> bool:
     return any(occurrences(answer, said) for answer in question.answers for _, said in found)
 
 
-@dataclass(frozen=True)
-class ExtractionPiece:
-    """Examples that are read together, and how many there are in the step."""
-
-    examples: tuple[Example, ...]
-    in_step: int
-
-
-class ExtractionTraining(Stage[ExtractionPiece]):
+class ExtractionTraining(HeadTraining[Extractor, Example]):
     """Minimises -log p of what is labelled."""
 
     def __init__(
@@ -144,31 +134,20 @@ class ExtractionTraining(Stage[ExtractionPiece]):
     ) -> None:
         """
         Args:
-            backbone: whose adapters are written beside the extractor, for use; it reads nothing.
-            start: folder of an extractor to go on from.
+            backbone, start: see :class:`core.training.head.HeadTraining`.
         """
-        super().__init__()
-        self.extractor = new_head(Extractor, embedder.model, settings.rank, start).to(backbone.device)
-        self.__dict__["backbone"] = backbone
-        self.backbone: Backbone
-        self.settings, self._embedder = settings, embedder
-        self._tokenizer = embedder.model.tokenizer
-        self._examples = Examples(material.train, settings.seed)
+        examples = Examples(material.train, settings.seed)
+        super().__init__(Extractor, backbone, embedder, settings, examples, together=_TOGETHER, start=start)
         held_out = Examples(material.held_out, 0)
         self._held_out = [held_out.at(i) for i in range(min(_HELD_OUT, len(held_out)))]
 
-    def work(self, step: int, process: int, processes: int) -> Sequence[ExtractionPiece]:
-        """See :class:`core.training.stage.Stage`."""
-        batch = self.settings.batch
-        examples = [self._examples.at(step * batch + i) for i in range(batch)]
-        alike = sorted(examples, key=lambda example: sum(map(len, example.notes)))
-        parts = [tuple(alike[i : i + _TOGETHER]) for i in range(0, batch, _TOGETHER)]
-        return [ExtractionPiece(part, batch) for part in parts][process::processes]
+    def _length(self, example: Example) -> int:
+        return sum(map(len, example.notes))
 
-    def forward(self, piece: ExtractionPiece) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, piece: HeadPiece[Example]) -> tuple[Tensor, dict[str, float]]:
         """See :class:`core.training.stage.Stage`."""
         laid = [lay_out(self._tokenizer, example.question, example.notes) for example in piece.examples]
-        found = self.extractor(laid)
+        found = self.head(laid)
         losses = [loss(*one) for one in zip(found, laid, piece.examples, strict=True)]
         return torch.stack(losses).sum() / piece.in_step, {"examples": float(len(losses))}
 
@@ -180,7 +159,7 @@ class ExtractionTraining(Stage[ExtractionPiece]):
         """
         losses, scores, silent = list[float](), list[float](), {True: list[float](), False: list[float]()}
         for example in self._held_out:
-            found = extracted(self.extractor, self._tokenizer, example.question, example.notes)
+            found = extracted(self.head, self._tokenizer, example.question, example.notes)
             losses.append(float(loss(found.log_probs, found.layout, example)))
             best, odds = found.spans[0] if found.spans else ("", found.unsaid)
             silent[bool(example.places)].append(float(found.unsaid >= odds))
@@ -192,11 +171,6 @@ class ExtractionTraining(Stage[ExtractionPiece]):
             "declined": sum(silent[True]) / max(1, len(silent[True])),
             "declined_silent": sum(silent[False]) / max(1, len(silent[False])),
         }
-
-    def save(self, folder: Path) -> None:
-        """Write the extractor, and every other adapter there is."""
-        save_adapters(self.backbone, self.backbone.adapters, folder, self.settings.placement)
-        save_head(self.extractor, self._embedder.name, folder)
 
 
 def loss(log_probs: Tensor, layout: Layout, example: Example) -> Tensor:

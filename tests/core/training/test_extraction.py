@@ -119,7 +119,7 @@ def test_a_few_steps_find_answers_better_and_leave_an_extractor_for_use(
     found = Embedder(device="cpu", extractor=folder).extract(example.question, example.notes)
     assert found is not None
     with torch.no_grad():
-        expected = stage.extractor([found.layout])[0]
+        expected = stage.head([found.layout])[0]
     torch.testing.assert_close(found.log_probs.exp(), expected.exp(), atol=3e-2, rtol=0)
 
 
