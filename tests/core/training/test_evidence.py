@@ -141,28 +141,6 @@ def test_what_is_measured_is_what_it_says(embedder: Embedder, few: Material, mon
     assert (found["precision"], found["recall"], found["first"]) == pytest.approx((1 / 3, 1 / 3, 1 / 2))
 
 
-def test_processes_share_a_step(embedder: Embedder, few: Material) -> None:
-    stage = stage_of(embedder, few, batch=16)
-    with torch.no_grad():
-        whole = sum(float(stage(piece)[0]) for piece in stage.work(1, 0, 1))
-        shared = [stage(piece) for process in (0, 1) for piece in stage.work(1, process, 2)]
-    assert sum(float(loss) for loss, _ in shared) == pytest.approx(whole, rel=1e-3)
-    assert sum(measured["examples"] for _, measured in shared) == 16
-
-
-def test_resumed_it_is_the_same_run(embedder: Embedder, few: Material, tmp_path: Path) -> None:
-    changes = {"steps": 3, "batch": 4, "save_every": 1}
-    whole = stage_of(embedder, few, **changes)
-    Trainer(whole, whole.settings, tmp_path / "whole", accelerator()).run()
-    first = stage_of(embedder, few, **changes)
-    trainer = Trainer(first, first.settings, tmp_path / "parts", accelerator())
-    assert trainer.run(minutes=1e-9).step < 3
-    rest = stage_of(embedder, few, **changes)
-    Trainer(rest, rest.settings, tmp_path / "parts", accelerator()).run(resume=True)
-    for (name, one), other in zip(whole.named_parameters(), rest.parameters(), strict=True):
-        assert torch.equal(one, other), name
-
-
 def test_the_command_trains_a_tagger_that_an_engine_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, train = model_folder(), tmp_path / "data" / "train"
     train.mkdir(parents=True)
