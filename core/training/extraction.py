@@ -98,7 +98,7 @@ class Examples:
         places = tuple(
             Place(number, span)
             for number, line in enumerate(lines)
-            if line in gold and not silent
+            if line in gold
             for span in dict.fromkeys(span for answer in question.answers for span in occurrences(answer, line))
         )
         return Example(question.question, tuple(lines), question.answers, places)
