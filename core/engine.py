@@ -42,7 +42,7 @@ _told: set[str] = set()
 DECLINE_BIAS = 3.0
 """Nats; what it brings and costs: docs/benchmarks.md, "When no document says it"."""
 EXTRACTOR_WEIGHT = 0.6
-"""Chosen on questions that nothing is reported on: docs/benchmarks.md, "Two readers"."""
+"""Beside the default model's reasoner; how it was chosen: docs/benchmarks.md, "Two readers"."""
 OWN_MODEL = RecallSettings(raw_passages=None, memory_tokens=1024, update_tokens=512, answer_tokens=1024)
 """How an application's own model reads unless told otherwise: whole chunks, with room to write."""
 
@@ -263,7 +263,9 @@ class Engine:
         if writer is not None:  # a model of the application's own is believed
             settings = replaced(settings, likely_notes=False, second_look=False, extractor_weight=0)
         elif "reasoner" in self.backbone.adapters:
-            trained = {"decline_bias": DECLINE_BIAS, "extractor_weight": EXTRACTOR_WEIGHT}
+            # Beside a larger base, which reads better than the extractor, its weight has not been measured.
+            weight = EXTRACTOR_WEIGHT if self.backbone.name == DEFAULT_MODEL else 0.0
+            trained = {"decline_bias": DECLINE_BIAS, "extractor_weight": weight}
             settings = replaced(settings, **{n: v for n, v in trained.items() if getattr(settings, n) is None})
         form = "raw" if writer is not None else self.form(settings)
         reasoner = Reasoner(writer or Generator(self.backbone), self.bank, self.embedder, settings, form, instructions)

@@ -127,9 +127,10 @@ class RecallSettings(CheckedSettings):
     application's own model reads."""
     extractor_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """What log p of an answer counts by the extractor that finds answers in the notes, beside that by the reasoner,
-    which counts once (:mod:`core.reader_fusion`). ``None`` takes 0.6 where the reasoner has a trained adapter, else 0,
-    which leaves the reasoner alone. Of no effect where no extractor is trained for the embedder
-    (:mod:`core.extraction`) and where an application's own model reads."""
+    which counts once (:mod:`core.reader_fusion`). ``None`` takes 0.6 where the default model's reasoner has a trained
+    adapter, else 0, which leaves the reasoner alone: a larger model may read better than the extractor. Of no effect
+    where no extractor is trained for the embedder (:mod:`core.extraction`) and where an application's own model
+    reads."""
     exact: bool = False
     """Whether they are found by a scan of every passage also where the namespace is so large that its index is
     approximate (:class:`core.approximation.IndexSettings`)."""

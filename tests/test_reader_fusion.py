@@ -15,10 +15,13 @@ from core.ingest import Document
 from core.prompts import UNKNOWN, is_deduced
 from core.reader_fusion import likeliest
 from core.reasoner import Reasoner
-from core.settings import CompressionSettings, RecallSettings
+from core.settings import CompressionSettings, RecallSettings, replaced
 from core.usage import Usage
 from core.working_memory import WorkingMemory
 
+from .tiny_models import backbone
+
+QUICK = RecallSettings(update_tokens=8, answer_tokens=4)
 BY_WRITING = {"Ribe": -1.0, "Skagen": -2.0, "Crail": -6.0, UNKNOWN: -4.0}
 
 
@@ -145,7 +148,13 @@ def test_by_default_it_is_for_a_trained_reasoner_alone(
     bare = Engine(default_backbone, default_embedder, CompressionSettings(encode=False))
     bare.add([Document("keeper", NOTED)])
     bare.ask(ASKED)
-    assert weights == [EXTRACTOR_WEIGHT, 0.7, 0, None]
+    other = backbone()
+    other.add_adapter("reasoner", rank=2, alpha=4)
+    with Engine(other, default_embedder, CompressionSettings(encode=False)) as trained:
+        trained.add([Document("keeper", NOTED)])
+        trained.ask(ASKED, settings=QUICK)
+        trained.ask(ASKED, settings=replaced(QUICK, extractor_weight=0.7))
+    assert weights == [EXTRACTOR_WEIGHT, 0.7, 0, None, 0, 0.7]
 
 
 def test_without_an_extractor_the_reasoner_answers_alone(
