@@ -26,6 +26,8 @@ from .query_encoder import WEIGHTS, save_lora
 from .quiet_peft import quiet_peft
 
 HEAD = "head.safetensors"
+AS_DATA = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
+"""How text is tokenized as data: nothing in it becomes a control token, no token is added."""
 _BLOCK = 32
 """Lengths are multiples of this, because a CPU compiles its kernels anew for each shape it has not met."""
 
@@ -90,9 +92,8 @@ _Head = TypeVar("_Head", bound=EmbedderHead)
 
 
 def ids_of(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Tokenize ``texts`` as data: nothing in them becomes a control token, no token is added."""
-    options = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
-    read: list[list[int]] = tokenizer(list(texts), **options)["input_ids"]
+    """Tokenize ``texts`` as data, see :data:`AS_DATA`."""
+    read: list[list[int]] = tokenizer(list(texts), **AS_DATA)["input_ids"]
     return read
 
 

@@ -4,7 +4,7 @@ A small decoder that answers from several notes often takes the wrong one, or ha
 and all notes in one pass with full attention and gives each span of them a probability, and one that none of them says
 it (BERT for SQuAD 1.1 and 2.0: Devlin et al., arXiv 1810.04805, section 4). It is the embedder as it comes under a LoRA
 adapter, with one linear layer that gives each token the logits that an answer begins and ends there. What both readers
-together find likeliest is the answer (:func:`chosen`).
+together find likeliest is the answer (:mod:`core.reader_fusion`).
 """
 
 import re
@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from .chunking import Span
-from .embedder_head import EmbedderHead, ids_of
+from .embedder_head import AS_DATA, EmbedderHead, ids_of
 
 QUESTION_TOKENS = 96
 """Of the question; what is over is not read."""
-_TOKENS = 480
+NOTES_TOKENS = 480
 """Of question and notes together, within BERT's 512 positions. The last notes are the least likely ones."""
 SPAN_TOKENS = 24
 """Of the longest answer."""
@@ -54,17 +54,13 @@ class Layout:
 
     def tokens(self, note: int, span: Span) -> Span | None:
         """Return the first and the last token of ``span`` of a note; ``None``: it was not read, or cuts through one."""
-        held = [i for i, p in enumerate(self.places) if p and p.note == note and overlap(p.span, span)]
+        places = [(i, p.span) for i, p in enumerate(self.places) if p and p.note == note]
+        held = [i for i, place in places if place.start < span.end and span.start < place.end]
         if not held:
             return None
         first, last = self.places[held[0]], self.places[held[-1]]
         whole = first and last and (first.span.start, last.span.end) == (span.start, span.end)
         return Span(held[0], held[-1]) if whole else None
-
-
-def overlap(one: Span, other: Span) -> bool:
-    """Return whether two spans have a character in common."""
-    return one.start < other.end and other.start < one.end
 
 
 def lay_out(tokenizer: PreTrainedTokenizerBase, question: str, notes: Sequence[str]) -> Layout:
@@ -73,12 +69,10 @@ def lay_out(tokenizer: PreTrainedTokenizerBase, question: str, notes: Sequence[s
     ids = [tokenizer.cls_token_id, *query[:QUESTION_TOKENS], tokenizer.sep_token_id]
     kinds, places = [0] * len(ids), list[Place | None]([None] * len(ids))
     for number, note in enumerate(notes):
-        room = _TOKENS - len(ids) - 1
+        room = NOTES_TOKENS - len(ids) - 1
         if room <= 0:
             break
-        read = tokenizer(
-            note, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
-        )
+        read = tokenizer(note, return_offsets_mapping=True, **AS_DATA)
         ids += [*read["input_ids"][:room], tokenizer.sep_token_id]
         places += [*(Place(number, Span(*span)) for span in read["offset_mapping"][:room]), None]
         kinds += [1] * (len(ids) - len(kinds))
@@ -126,7 +120,7 @@ class Extraction:
 
     def log_prob(self, answer: str) -> float:
         """Return log p of ``answer`` wherever it stands in the notes, in any case; very little where it does not."""
-        if held := dict(self.spans).get(answer):
+        if (held := dict(self.spans).get(answer)) is not None:
             return held
         found = [
             self.log_probs[tokens.start, 0] + self.log_probs[tokens.end, 1]

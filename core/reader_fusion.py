@@ -31,7 +31,7 @@ def likeliest(
     """
     answers = list(dict.fromkeys(answer for answer in (written, *(said for said, _ in extraction.spans)) if answer))
     if not answers:
-        return written
+        return ""
     *told, declining = log_probs([*answers, UNKNOWN])
     joint = [
         by_writing + weight * extraction.log_prob(answer) for answer, by_writing in zip(answers, told, strict=True)

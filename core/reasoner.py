@@ -172,15 +172,17 @@ class Reasoner:
             favoured=(UNKNOWN, declining) if declining else None,
         )
         read = (question, *notes, *called_back) if declining else None
-        scorer = self._writer if weight and isinstance(self._writer, Scorer) else None
-        lines = list(dict.fromkeys((*notes, *called_back)))
-        extraction = self._embedder.extract(question, lines) if scorer else None
+        both = weight > 0 and self._embedder.extractor is not None
+        scorer = self._writer if both and isinstance(self._writer, Scorer) else None
         stream = AnswerStream(on_text, read) if on_text else None
         # What is written is not the answer yet where both readers are asked.
-        reply = self._writer.reply(prompt, None if extraction else stream)
+        reply = self._writer.reply(prompt, None if scorer else stream)
         usage.count(reply)
         answer = parse_answer(reply.text, question, read)
-        if scorer and extraction and not is_deduced(reply.text):
+        extraction = None
+        if scorer and not is_deduced(reply.text):
+            extraction = self._embedder.extract(question, list(dict.fromkeys((*notes, *called_back))))
+        if scorer and extraction:
 
             def scored(answers: Sequence[str]) -> list[float]:
                 usage.count_scored(sum(map(self._writer.count_tokens, answers)))

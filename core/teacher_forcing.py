@@ -1,4 +1,4 @@
-"""The probability of written tokens, with gradient: what a supervised loss and a policy gradient are made of.
+"""The probability of written tokens, with gradient: what losses are made of, and what answers are weighed by.
 
 Turns over the same chunk begin alike. Their common beginning is read once, as a prefix that every turn's
 rest attends to, which for a lesson of eight turns saves about two thirds of the tokens and changes no result.

@@ -20,7 +20,6 @@ from ..embedder import Embedder
 from ..embedder_head import find_head
 from ..errors import CompressedMemoryError, InputError
 from ..evidence import Tagger
-from ..extraction import Extractor
 from ..query_encoder import find_queries
 from ..selector import SELECTOR
 from ..settings import Form, Placement, Ratio
@@ -229,14 +228,10 @@ def _stage(
     if settings.stage == "rl":
         embedder = Embedder(settings.embedder, device=device, queries=start, tagger=tagger)
         return Reinforce(backbone, settings, material, embedder)
-    if settings.stage == "evidence":
-        own_tagger = find_head(Tagger, str(adapters), settings.embedder) if adapters else None
-        return EvidenceTraining(backbone, Embedder(settings.embedder, device=device), settings, material, own_tagger)
-    if settings.stage == "extractor":
-        own_extractor = find_head(Extractor, str(adapters), settings.embedder) if adapters else None
-        return ExtractionTraining(
-            backbone, Embedder(settings.embedder, device=device), settings, material, own_extractor
-        )
+    if settings.stage in ("evidence", "extractor"):
+        training = EvidenceTraining if settings.stage == "evidence" else ExtractionTraining
+        begun = find_head(training.kind, str(adapters), settings.embedder) if adapters else None
+        return training(backbone, Embedder(settings.embedder, device=device), settings, material, begun)
     if settings.stage == "gate" and settings.gate == "query":
         embedder = Embedder(settings.embedder, device=device)
         passages = _embedded(embedder, material, out, spread)

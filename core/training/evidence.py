@@ -8,29 +8,22 @@ paragraph counts as much as a short one.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from ..backbone import Backbone
 from ..chunking import Span
-from ..embedder import Embedder
 from ..errors import InputError
 from ..evidence import WINDOW_TOKENS, Tagger, Window, windows
 from ..headings import titled
 from ..questions import Question
 from .head import HeadPiece, HeadTraining
-from .lessons import evidence
-from .material import Material
+from .lessons import evidence, hops_oftener
 from .negatives import Negatives
-from .settings import TrainingSettings
 from .shuffled import Shuffled
 
-_HOPS_MORE = 3
-"""How often more than others a question of several hops comes: there are few, and each has several texts to read."""
 _GOLD = 0.6
 """Share of the examples with a gold paragraph."""
 _PAIRED = 0.4
@@ -67,12 +60,11 @@ class Examples:
         Raises:
             InputError: there is nothing to learn from.
         """
-        self._questions = [question for question in questions if question.gold]
-        if not self._questions:
+        chosen = [question for question in questions if question.gold]
+        if not chosen:
             raise InputError("no question with supporting sentences: see --data")
-        several = [question for question in self._questions if len(question.gold) > 1]
-        self._plan = Shuffled([*self._questions, *_HOPS_MORE * several], seed)
-        self._negatives = Negatives(self._questions)
+        self._plan = Shuffled(hops_oftener(chosen), seed)
+        self._negatives = Negatives(chosen)
         self._seed = seed
 
     def __len__(self) -> int:
@@ -117,22 +109,7 @@ def labels(example: Example, sentences: Sequence[Span]) -> Tensor:
 class EvidenceTraining(HeadTraining[Tagger, Example]):
     """Minimises the cross-entropy of the sentences' labels."""
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        embedder: Embedder,
-        settings: TrainingSettings,
-        material: Material,
-        start: Path | None = None,
-    ) -> None:
-        """
-        Args:
-            backbone, start: see :class:`core.training.head.HeadTraining`.
-        """
-        examples, together = Examples(material.train, settings.seed), max(_TOGETHER, settings.together // WINDOW_TOKENS)
-        super().__init__(Tagger, backbone, embedder, settings, examples, together=together, start=start)
-        held_out = Examples(material.held_out, 0)
-        self._held_out = [held_out.at(i) for i in range(min(_HELD_OUT, len(held_out)))]
+    kind, drawn, alike, row_tokens, held_out = Tagger, Examples, _TOGETHER, WINDOW_TOKENS, _HELD_OUT
 
     def _length(self, example: Example) -> int:
         return len(example.text)

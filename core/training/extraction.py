@@ -9,31 +9,24 @@ section 4.2, summed over the places as in Clark and Gardner, arXiv 1710.10723).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 
 import torch
 from torch import Tensor
 
-from ..backbone import Backbone
 from ..chunking import Span
-from ..embedder import Embedder
 from ..errors import InputError
 from ..evaluation.metrics import score_answer
 from ..evaluation.withheld import names_answer
-from ..extraction import Extractor, Layout, Place, extracted, lay_out, occurrences
+from ..extraction import NOTES_TOKENS, Extractor, Layout, Place, extracted, lay_out, occurrences
 from ..headings import titled
 from ..questions import Question
 from .head import HeadPiece, HeadTraining
-from .lessons import evidence, usable_questions
-from .material import Material
+from .lessons import evidence, hops_oftener, usable_questions
 from .negatives import Negatives
 from .noted import offered
-from .settings import TrainingSettings
 from .shuffled import Shuffled
 
-_HOPS_MORE = 3
-"""How often more than others a question of several hops comes: there are few, and their notes are harder to read."""
 _EVIDENCE = 4
 """Most notes that are evidence."""
 _OTHERS = (0, 1, 2, 3, 3, 4, 5)
@@ -72,11 +65,10 @@ class Examples:
             InputError: there is nothing to learn from.
         """
         usable = usable_questions(questions)
-        self._questions = [q for q in usable if not offered(q) and _said(q, _evidence(q))]
-        if not self._questions:
+        chosen = [q for q in usable if not offered(q) and _said(q, _evidence(q))]
+        if not chosen:
             raise InputError("no question whose labelled evidence says its answer: see --data")
-        several = [question for question in self._questions if len(question.gold) > 1]
-        self._plan = Shuffled([*self._questions, *_HOPS_MORE * several], seed)
+        self._plan = Shuffled(hops_oftener(chosen), seed)
         self._negatives = Negatives(usable)
         self._seed = seed
 
@@ -124,22 +116,7 @@ def _said(question: Question, found: Sequence[tuple[str, str]]) -> bool:
 class ExtractionTraining(HeadTraining[Extractor, Example]):
     """Minimises -log p of what is labelled."""
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        embedder: Embedder,
-        settings: TrainingSettings,
-        material: Material,
-        start: Path | None = None,
-    ) -> None:
-        """
-        Args:
-            backbone, start: see :class:`core.training.head.HeadTraining`.
-        """
-        examples = Examples(material.train, settings.seed)
-        super().__init__(Extractor, backbone, embedder, settings, examples, together=_TOGETHER, start=start)
-        held_out = Examples(material.held_out, 0)
-        self._held_out = [held_out.at(i) for i in range(min(_HELD_OUT, len(held_out)))]
+    kind, drawn, alike, row_tokens, held_out = Extractor, Examples, _TOGETHER, NOTES_TOKENS, _HELD_OUT
 
     def _length(self, example: Example) -> int:
         return sum(map(len, example.notes))

@@ -1,15 +1,17 @@
 """What the stages have in common that train a head of the embedder (:mod:`core.embedder_head`)."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from ..adapters import save_adapters
 from ..backbone import Backbone
 from ..embedder import Embedder
 from ..embedder_head import EmbedderHead, new_head, save_head
+from ..questions import Question
+from .material import Material
 from .settings import TrainingSettings
 from .stage import Stage
 
@@ -20,6 +22,10 @@ _Drawn = TypeVar("_Drawn", covariant=True)
 
 class Sequenced(Protocol[_Drawn]):
     """An endless, seeded sequence of examples."""
+
+    def __len__(self) -> int:
+        """Return how many there are before one may come again."""
+        ...
 
     def at(self, index: int) -> _Drawn:
         """Return example ``index``; any index from 0 on has one."""
@@ -37,29 +43,38 @@ class HeadPiece(Generic[_Example]):
 class HeadTraining(Stage[HeadPiece[_Example]], Generic[_Head, _Example]):
     """Trains one head on examples, a few of like length at a time."""
 
+    kind: type[_Head]
+    drawn: Callable[[Sequence[Question], int], Sequenced[_Example]]
+    """Makes the examples of questions, from a seed."""
+    alike: ClassVar[int]
+    """Examples of like length that are read together at least: few, so that little is padded."""
+    row_tokens: ClassVar[int]
+    """Most tokens, about, of one that is read."""
+    held_out: ClassVar[int]
+    """Most examples that are measured on."""
+
     def __init__(
         self,
-        kind: type[_Head],
         backbone: Backbone,
         embedder: Embedder,
         settings: TrainingSettings,
-        examples: Sequenced[_Example],
-        *,
-        together: int,
-        start: Path | None,
+        material: Material,
+        start: Path | None = None,
     ) -> None:
         """
         Args:
             backbone: whose adapters are written beside the head, for use; it reads nothing.
-            together: most examples that are read together.
             start: folder of a head to go on from.
         """
         super().__init__()
-        self.head = new_head(kind, embedder.model, settings.rank, start).to(backbone.device)
+        self.head = new_head(self.kind, embedder.model, settings.rank, start).to(backbone.device)
         self.__dict__["backbone"] = backbone
         self.backbone: Backbone
-        self.settings, self._embedder, self._examples = settings, embedder, examples
-        self._tokenizer, self._together = embedder.model.tokenizer, together
+        self.settings, self._embedder = settings, embedder
+        self._tokenizer = embedder.model.tokenizer
+        self._together = max(self.alike, settings.together // self.row_tokens)
+        self._examples, held_out = self.drawn(material.train, settings.seed), self.drawn(material.held_out, 0)
+        self._held_out = [held_out.at(i) for i in range(min(self.held_out, len(held_out)))]
 
     @abstractmethod
     def _length(self, example: _Example) -> int:

@@ -11,7 +11,6 @@ a sentence's beginning was tried first: a small model then has to find the answe
 look back for where its sentence began, and after 2,000 examples it mostly quoted the topic sentence.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,6 +18,7 @@ from random import Random
 from typing import Literal
 
 from ..errors import InputError
+from ..extraction import occurrences
 from ..headings import titled
 from ..prompts import (
     ANSWER_OPENING,
@@ -45,6 +45,7 @@ _DISTRACTED = 0.35
 distractors, which look like what it asks for. In use the gate opens those too."""
 _UNDER_HEADINGS = 0.5
 """Share of the answers whose notes stand behind the titles of what they are from."""
+_HOPS_MORE = 3
 _TEXT_WORDS: dict[Form, tuple[int, ...]] = {"raw": (90, 180), "compressed": (90, 180, 350, 700)}
 """Words of a lesson's text: of two passages of 128 tokens, or of chunks up to 1,024."""
 
@@ -259,6 +260,11 @@ def usable_questions(questions: Sequence[Question]) -> list[Question]:
     return usable
 
 
+def hops_oftener(questions: Sequence[Question]) -> list[Question]:
+    """Return ``questions`` with those of several hops four times each: there are few, and they are harder."""
+    return [*questions, *_HOPS_MORE * [question for question in questions if len(question.gold) > 1]]
+
+
 def evidence(question: Question, paragraph: Paragraph) -> tuple[str, ...]:
     """Return the sentences of a gold paragraph that are worth a note.
 
@@ -281,8 +287,8 @@ def worked_answer(question: Question) -> str:
 
 def _place(anchor: str, sentence: str) -> int | None:
     """Return where ``anchor`` stands in ``sentence`` as whole words in any case; ``None``: nowhere."""
-    found = re.search(rf"\b{re.escape(anchor)}(?!\w)", sentence, re.IGNORECASE) if anchor.strip() else None
-    return found.start() if found else None
+    found = occurrences(anchor, sentence)
+    return found[0].start if found else None
 
 
 def _is_prose(gold: Sequence[Paragraph]) -> bool:

@@ -24,12 +24,10 @@ from ..headings import behind_heading
 from ..prompts import ANSWER_OPENING, ANSWER_STOP, UNKNOWN, answer_prompt
 from ..questions import Paragraph, Question
 from ..second_look import best_evidence
-from .lessons import Lesson, Lessons, Turn, evidence, usable_questions, worked_answer
+from .lessons import Lesson, Lessons, Turn, evidence, hops_oftener, usable_questions, worked_answer
 from .negatives import Negatives
 
 ANSWERS_IN_LESSON = 8
-_HOPS_MORE = 3
-"""How often more than others a question of several hops comes: there are few, and their notes are worse."""
 _NEGATIVES = (1, 2, 3)
 """Paragraphs without evidence that are read for a question."""
 _MISSED = 0.08
@@ -78,7 +76,7 @@ class NotedLessons:
                 "evidence and name it with --adapters, or leave --noted at 0"
             )
         usable = usable_questions(questions)
-        self._plan = [*usable, *_HOPS_MORE * [q for q in usable if len(q.gold) > 1]]
+        self._plan = hops_oftener(usable)
         self._negatives = Negatives(usable)
         self._labels = Lessons(usable, ("raw",), seed)
         self._embedder, self._seed, self._withheld, self._labelled = embedder, seed, withheld, labelled

@@ -48,9 +48,10 @@ class TrainingSettings(CheckedSettings):
     noting_processes: Annotated[int, Field(ge=0)] = 0
     """Processes that make those notes ahead; 0: a thread of the trainer. The lessons are the same."""
     together: Annotated[int, Field(ge=0)] = 0
-    """Tokens, about, that are read in one pass: lessons, texts of the evidence stage, or answers that RL sampled share
-    a pass up to there. 0 reads each lesson by itself, which saves the most work, since what its turns
-    share is read once; a GPU, which waits for the next pass to be asked for, wants thousands. The step is the same."""
+    """Tokens, about, that are read in one pass: lessons, texts of the stages evidence and extractor, or answers
+    that RL sampled share a pass up to there. 0 reads each lesson by itself, which saves the most work, since what its
+    turns share is read once; a GPU, which waits for the next pass to be asked for, wants thousands. The step is the
+    same."""
     reconstruction: Share = 0.0
     """Share of the compressor stage's lessons in which the bare base repeats a span of pool text from its slots."""
     continuation: Share = 0.0

@@ -1,27 +1,23 @@
 """The stage that trains the tagger: its examples, what it learns, what it leaves behind."""
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from core.adapters import save_adapters
 from core.chunking import sentences
 from core.embedder import Embedder
 from core.embedder_head import find_head
-from core.engine import Engine
 from core.errors import InputError
 from core.evidence import EVIDENCE, Tagger
 from core.headings import behind_heading
 from core.questions import Paragraph, Question
-from core.training import __main__ as command_line
 from core.training.evidence import EvidenceTraining, Example, Examples, labels
 from core.training.material import Material
 from core.training.settings import TrainingSettings
 from core.training.trainer import Trainer, accelerator
 
-from .small_runs import backbone, material, model_folder, settings
+from .small_runs import backbone, settings
 
 EDSEL = Paragraph(
     title="Edsel Ford", sentences=("Edsel Ford was an executive.", "His father was Henry Ford."), support=(1,)
@@ -37,17 +33,6 @@ HOPS = Question(
     paragraphs=(BREAD, EDSEL, HENRY),
 )
 SINGLE = Question(id="2", dataset="test", question="What makes dough rise?", answers=("yeast",), paragraphs=(YEAST,))
-
-
-@pytest.fixture(scope="module")
-def embedder() -> Embedder:
-    return Embedder(device="cpu")
-
-
-@pytest.fixture(scope="module")
-def few() -> Material:
-    whole = material()
-    return Material(whole.train[:24], whole.train[24:32], ())
 
 
 def evidence_settings(**changes: object) -> TrainingSettings:
@@ -139,24 +124,3 @@ def test_what_is_measured_is_what_it_says(embedder: Embedder, few: Material, mon
     monkeypatch.setattr(stage, "_tagged", lambda _: read)
     found = stage.evaluate()
     assert (found["precision"], found["recall"], found["first"]) == pytest.approx((1 / 3, 1 / 3, 1 / 2))
-
-
-def test_the_command_trains_a_tagger_that_an_engine_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, train = model_folder(), tmp_path / "data" / "train"
-    train.mkdir(parents=True)
-    (train / "few.jsonl").write_text("\n".join(q.model_dump_json() for q in material().train[:20]))
-    out, start = tmp_path / "run", tmp_path / "start"
-    save_adapters(backbone(), (), start, "in_place")
-    (start / "gate").mkdir()
-    (start / "gate" / "head.bin").write_bytes(b"as it was")
-    options = ("--stage", "evidence", "--data", tmp_path / "data", "--out", out, "--model", model, "--adapters", start)
-    monkeypatch.setattr(sys, "argv", ["core.training", *map(str, (*options, "--steps", 2, "--batch", 4, "--rank", 2))])
-    with pytest.raises(SystemExit) as ended:
-        command_line.main()
-    assert not ended.value.code
-    assert (out / "adapters" / "gate" / "head.bin").read_bytes() == b"as it was"
-    with Engine.open(model=model, adapters=str(out / "adapters")) as engine:
-        assert engine.embedder.tagger == out / "adapters" / EVIDENCE
-        told = engine.embedder.evidence(SINGLE.question, (), YEAST.document)
-    assert told is not None
-    assert len(told) == 2

@@ -1,25 +1,21 @@
 """The stage that trains the extractor: its examples, its loss, what it learns, what it leaves behind."""
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from core.adapters import save_adapters
 from core.embedder import Embedder
 from core.embedder_head import find_head
-from core.engine import Engine
 from core.errors import InputError
 from core.evaluation.withheld import names_answer
 from core.extraction import Extractor, lay_out
 from core.questions import Paragraph, Question
-from core.training import __main__ as command_line
 from core.training.extraction import Example, Examples, ExtractionTraining, loss
 from core.training.material import Material
 from core.training.trainer import Trainer, accelerator
 
-from .small_runs import backbone, material, model_folder, settings
+from .small_runs import backbone, settings
 from .test_evidence import BREAD, HOPS
 from .test_evidence import SINGLE as RISING
 
@@ -33,17 +29,6 @@ OFFERED = Question(
     paragraphs=(Paragraph(title="Dough", sentences=("It rises, dough.",), support=(0,)),),
 )
 UNSAID = HOPS.model_copy(update={"id": "4", "answers": ("Michigan",)})
-
-
-@pytest.fixture(scope="module")
-def embedder() -> Embedder:
-    return Embedder(device="cpu")
-
-
-@pytest.fixture(scope="module")
-def few() -> Material:
-    whole = material()
-    return Material(whole.train[:24], whole.train[24:40], ())
 
 
 def stage_of(embedder: Embedder, few: Material, **changes: object) -> ExtractionTraining:
@@ -140,22 +125,3 @@ def test_what_is_measured_is_what_it_says(embedder: Embedder, few: Material, mon
     assert stage.evaluate() == pytest.approx(
         {"loss": 3.0, "f1": (1 + 2 / 3) / 2, "declined": 0.5, "declined_silent": 0.5}
     )
-
-
-def test_the_command_trains_an_extractor_that_an_engine_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, train = model_folder(), tmp_path / "data" / "train"
-    train.mkdir(parents=True)
-    (train / "few.jsonl").write_text("\n".join(q.model_dump_json() for q in material().train[:24]))
-    out, start = tmp_path / "run", tmp_path / "start"
-    save_adapters(backbone(), (), start, "in_place")
-    (start / "evidence").mkdir()
-    (start / "evidence" / "head.bin").write_bytes(b"as it was")
-    options = ("--stage", "extractor", "--data", tmp_path / "data", "--out", out, "--model", model, "--adapters", start)
-    monkeypatch.setattr(sys, "argv", ["core.training", *map(str, (*options, "--steps", 2, "--batch", 4, "--rank", 2))])
-    with pytest.raises(SystemExit) as ended:
-        command_line.main()
-    assert not ended.value.code
-    assert (out / "adapters" / "evidence" / "head.bin").read_bytes() == b"as it was"
-    with Engine.open(model=model, adapters=str(out / "adapters")) as engine:
-        assert engine.embedder.extractor == out / "adapters" / Extractor.kind
-        assert engine.embedder.extract(SINGLE.question, SINGLE.gold[0].supporting) is not None

@@ -1,30 +1,24 @@
 """What holds of every stage that trains a head of the embedder."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from core.adapters import save_adapters
 from core.embedder import Embedder
+from core.engine import Engine
+from core.training import __main__ as command_line
 from core.training.evidence import EvidenceTraining
 from core.training.extraction import ExtractionTraining
 from core.training.material import Material
 from core.training.trainer import Trainer, accelerator
 
-from .small_runs import backbone, material, settings
+from .small_runs import backbone, material, model_folder, settings
+from .test_evidence import SINGLE, YEAST
 
 STAGES = {"evidence": EvidenceTraining, "extractor": ExtractionTraining}
-
-
-@pytest.fixture(scope="module")
-def embedder() -> Embedder:
-    return Embedder(device="cpu")
-
-
-@pytest.fixture(scope="module")
-def few() -> Material:
-    whole = material()
-    return Material(whole.train[:24], whole.train[24:40], ())
 
 
 def stage_of(stage: str, embedder: Embedder, few: Material, **changes: object) -> EvidenceTraining | ExtractionTraining:
@@ -54,3 +48,31 @@ def test_resumed_it_is_the_same_run(stage: str, embedder: Embedder, few: Materia
     Trainer(rest, rest.settings, tmp_path / "parts", accelerator()).run(resume=True)
     for (name, one), other in zip(whole.named_parameters(), rest.parameters(), strict=True):
         assert torch.equal(one, other), name
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_command_trains_a_head_that_an_engine_uses(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, train = model_folder(), tmp_path / "data" / "train"
+    train.mkdir(parents=True)
+    (train / "few.jsonl").write_text("\n".join(q.model_dump_json() for q in material().train[:24]))
+    out, start = tmp_path / "run", tmp_path / "start"
+    save_adapters(backbone(), (), start, "in_place")
+    (start / "gate").mkdir()
+    (start / "gate" / "head.bin").write_bytes(b"as it was")
+    options = ("--stage", stage, "--data", tmp_path / "data", "--out", out, "--model", model, "--adapters", start)
+    monkeypatch.setattr(sys, "argv", ["core.training", *map(str, (*options, "--steps", 2, "--batch", 4, "--rank", 2))])
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    assert not ended.value.code
+    assert (out / "adapters" / "gate" / "head.bin").read_bytes() == b"as it was"
+    with Engine.open(model=model, adapters=str(out / "adapters")) as engine:
+        used = {"evidence": engine.embedder.tagger, "extractor": engine.embedder.extractor}
+        assert used[stage] == out / "adapters" / stage
+        asked, text = SINGLE.question, YEAST.document
+        found = {
+            "evidence": engine.embedder.evidence(asked, (), text),
+            "extractor": engine.embedder.extract(asked, (text,)),
+        }
+        assert found[stage]
