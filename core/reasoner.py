@@ -84,39 +84,31 @@ class Reasoner:
         sentence was found so for 17 of the 20 that the reader noted anything for, by words for 9.)
         Where there is a tagger (:mod:`core.evidence`) it judges every sentence beside the reader: what either is sure
         of is noted, unless the other all but rules it out. A chunk of which it rules out every sentence is not shown to
-        the reader, of whose lines none would be noted. Without a tagger, where slots tell nothing, the sentence nearest
-        to the question is noted if by its embedding alone it is likelier than not to be evidence (``likely_notes``).
+        the reader, of whose lines none would be noted; nor, unless ``read_when_sure``, is one of which it is sure of a
+        sentence: the reader takes most of a question's time and finds the same. Without a tagger, where slots tell
+        nothing, the sentence nearest to the question is noted if by its embedding alone it is likelier than not to be
+        evidence (``likely_notes``).
         """
         text = self._bank.text(chunk.chunk_id)
         known = [note.line for note in memory.notes]
         judged = self._embedder.evidence(question, known, text) if self._settings.likely_notes else None
         if judged is not None and all(odds <= POSSIBLE for _, odds in judged):
             return Update(memory, (), None)
-        raw = self._form == "raw"
-        shown = self._shown(chunk.chunk_id, text, question, memory) if raw else None
-        prompt = Prompt(
-            self._instructions.system,
-            update_prompt(question, memory.lines, [note.text for note in recalled], shown, self._instructions.update),
-            UPDATE_OPENING,
-            UPDATE_STOP,
-            self._settings.update_tokens,
-            () if raw else (self._bank.slots(chunk.chunk_id),),
-        )
-        reply = self._writer.reply(prompt)
-        usage.count(reply)
-        parsed = parse_update(reply.text)
-        told = dict.fromkeys(evidence for line in parsed.notes if (evidence := self._evidence(line, question, text)))
+        sure = judged is not None and any(odds > SURE for _, odds in judged)
+        told, query = list[Span](), None
+        if not sure or self._settings.read_when_sure:
+            told, query = self._read(question, memory, chunk, text, recalled, usage)
         if judged is not None:
             untold = sorted(((odds, span) for span, odds in judged if odds > SURE and span not in told), reverse=True)
-            sure = {span for _, span in untold[:UNTOLD]}
-            found = [span for span, odds in judged if span in sure or (span in told and odds > POSSIBLE)]
-        elif not raw and not told and self._settings.likely_notes:
+            likeliest = {span for _, span in untold[:UNTOLD]}
+            found = [span for span, odds in judged if span in likeliest or (span in told and odds > POSSIBLE)]
+        elif self._form != "raw" and not told and self._settings.likely_notes:
             near = self._embedder.nearest_span(text, sentences(text), question, LIKELY)
             found = [near] if near else []
         else:
-            found = list(told)
+            found = told
         written = tuple(self._note(chunk, text, evidence, gate, told=evidence in told) for evidence in found)
-        return Update(memory.updated(written, self._fits), written, parsed.recall)
+        return Update(memory.updated(written, self._fits), written, query)
 
     def look_again(
         self, question: str, memory: WorkingMemory, opened: Sequence[tuple[StoredChunk, float]]
@@ -192,6 +184,32 @@ class Reasoner:
         if stream:
             stream.finish(answer)
         return answer
+
+    def _read(
+        self,
+        question: str,
+        memory: WorkingMemory,
+        chunk: StoredChunk,
+        text: str,
+        recalled: Sequence[Note],
+        usage: Usage,
+    ) -> tuple[list[Span], str | None]:
+        """Show ``chunk`` to the reader; return which sentences of its ``text`` it tells of, and what it asks for."""
+        raw = self._form == "raw"
+        shown = self._shown(chunk.chunk_id, text, question, memory) if raw else None
+        prompt = Prompt(
+            self._instructions.system,
+            update_prompt(question, memory.lines, [note.text for note in recalled], shown, self._instructions.update),
+            UPDATE_OPENING,
+            UPDATE_STOP,
+            self._settings.update_tokens,
+            () if raw else (self._bank.slots(chunk.chunk_id),),
+        )
+        reply = self._writer.reply(prompt)
+        usage.count(reply)
+        parsed = parse_update(reply.text)
+        told = (self._evidence(line, question, text) for line in parsed.notes)
+        return list(dict.fromkeys(span for span in told if span)), parsed.recall
 
     def _shown(self, chunk_id: str, text: str, question: str, memory: WorkingMemory) -> str:
         count = self._settings.raw_passages

@@ -106,6 +106,10 @@ class RecallSettings(CheckedSettings):
     the tagger where one is trained for the embedder (:mod:`core.evidence`), else, in the compressed form, by their
     nearness to the question where the reader tells nothing. A small reader misses much. Of no effect where an
     application's own model reads."""
+    read_when_sure: bool = False
+    """Whether the reasoner also reads an opened chunk in which the tagger is sure of a sentence. That is about half of
+    a question's work and changes few answers (docs/benchmarks.md, "Of what the tagger is sure"). Of no effect without a
+    tagger, without ``likely_notes`` and where an application's own model reads."""
     second_look: bool = True
     """Whether the tagger chooses anew, when all is read, which sentences are answered from, each behind its heading
     (:mod:`core.second_look`). It finds more of the evidence, and more that is none: the default reasoner has learned to

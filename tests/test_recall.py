@@ -423,7 +423,9 @@ def judging() -> Embedder:
 
 STATEMENT = "What happens when a pass statement is executed?"
 SAYS_IT = "when it is executed, nothing happens"
-EVERYTHING = RecallSettings(threshold=0, top_k=50, max_steps=50, callback=False, raw_passages=None)
+EVERYTHING = RecallSettings(
+    threshold=0, top_k=50, max_steps=50, callback=False, raw_passages=None, read_when_sure=True
+)
 
 
 def judged(
@@ -459,6 +461,22 @@ def test_a_chunk_without_evidence_is_not_shown_to_the_reader_and_would_have_adde
     assert len(asked) == len(slow.steps)
     assert slow.memory == fast.memory
     assert slow.sources == fast.sources
+
+
+@pytest.mark.parametrize("form", ["raw", "compressed"])
+def test_of_what_the_tagger_is_sure_it_notes_without_the_reader_what_it_notes_beside_a_silent_one(
+    reference_engine: Engine, judging: Embedder, form: Form
+) -> None:
+    slow, asked = judged(reference_engine, judging, "none", form)
+    fast, shown = judged(reference_engine, judging, "none", form, replaced(EVERYTHING, read_when_sure=False))
+    assert fast.steps == slow.steps
+    assert fast.memory == slow.memory
+    in_doubt, known = 0, list[str]()
+    for step in fast.steps:
+        judgements = judging.evidence(STATEMENT, known, reference_engine.bank.text(step.chunk.chunk_id)) or ()
+        in_doubt += POSSIBLE < max(odds for _, odds in judgements) <= SURE
+        known = [note.line for note in step.memory.notes]
+    assert 0 < in_doubt == len(shown) < len(asked)
 
 
 def test_of_what_is_possible_the_reader_decides(reference_engine: Engine, judging: Embedder) -> None:

@@ -114,7 +114,11 @@ class Reinforce(Stage[Piece]):
         self._pool = Pool((*material.pool, *others))
         # A tagger's notes are the same for all rollouts that read alike: no advantage hangs on them.
         recall = RecallSettings(
-            max_steps=settings.max_steps, update_tokens=settings.update_tokens, answer_tokens=settings.answer_tokens
+            max_steps=settings.max_steps,
+            update_tokens=settings.update_tokens,
+            answer_tokens=settings.answer_tokens,
+            # What is written of a chunk is learned from, so it is to be written.
+            read_when_sure=settings.sampled == "all",
         )
         self._rollouts = Rollouts(
             backbone,

@@ -42,6 +42,7 @@ class OurOptions(_Options):
     max_steps: int | None = None
     raw_passages: int | Literal["all"] | None = None
     likely_notes: bool | None = None
+    read_when_sure: bool | None = None
     second_look: bool | None = None
     follow_names: bool | None = None
     decline_bias: float | None = None
