@@ -423,9 +423,7 @@ def judging() -> Embedder:
 
 STATEMENT = "What happens when a pass statement is executed?"
 SAYS_IT = "when it is executed, nothing happens"
-EVERYTHING = RecallSettings(
-    threshold=0, top_k=50, max_steps=50, callback=False, raw_passages=None, read_when_sure=True
-)
+EVERYTHING = RecallSettings(threshold=0, top_k=50, max_steps=50, callback=False, raw_passages=None, read_when_sure=True)
 
 
 def judged(
