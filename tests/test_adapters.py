@@ -82,9 +82,12 @@ def test_the_default_install_answers_through_trained_slots() -> None:
         assert engine.form(RecallSettings()) == "compressed"
         engine.add([Document("keeper", "Ruth Calder was born in the fishing village of Crail. She kept bees.")])
         answer = engine.ask("Where was Ruth Calder born?")
-    assert "Crail" in answer.text
-    assert [note.quote for note in answer.sources] == ["Ruth Calder was born in the fishing village of Crail."]
-    assert answer.usage.slots_read > 0
+        read = engine.ask("Where was Ruth Calder born?", settings=RecallSettings(read_when_sure=True))
+    for told in (answer, read):
+        assert "Crail" in told.text
+        assert [note.quote for note in told.sources] == ["Ruth Calder was born in the fishing village of Crail."]
+    assert answer.usage.slots_read == 0  # the tagger is sure of it
+    assert read.usage.slots_read > 0
     with Engine.open(compression=CompressionSettings(placement="selected")) as other:
         assert other.backbone.adapters == ("reasoner",)  # the compressor's is for slots in place
 
