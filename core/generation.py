@@ -78,6 +78,12 @@ class Scorer(Protocol):
         ...
 
 
+def reply_rows(backbone: Backbone, prompt: Prompt, replies: Sequence[str]) -> list[Row]:
+    """Return ``prompt`` with each of ``replies`` that go on from its prefill, ended with its stop, as they are read."""
+    read = tuple(backbone.encode_chat(prompt.system, prompt.user, prompt.prefill))
+    return [Row(read, tuple(backbone.encode(reply + prompt.stop))) for reply in replies]
+
+
 class Generator:
     """Decodes replies from a local model, a batch at a time; greedy unless given a temperature."""
 
@@ -189,12 +195,11 @@ class Generator:
         """
         if prompt.slots:
             raise InputError("replies to a prompt with slots cannot be scored")
-        backbone = self.backbone
         begun = self._read[1] if self._read and self._read[0] == prompt else None
-        read = tuple(backbone.encode_chat(prompt.system, prompt.user, prompt.prefill))
-        rows = [Row(read, tuple(backbone.encode(reply + prompt.stop))) for reply in replies]
+        rows = reply_rows(self.backbone, prompt, replies)
         with torch.no_grad():
-            return [float(found.sum()) for found in target_log_probs(backbone, rows, role=self.role, begun=begun)]
+            found = target_log_probs(self.backbone, rows, role=self.role, begun=begun)
+            return [float(log_probs.sum()) for log_probs in found]
 
     def _begun(self, prompts: Sequence[Prompt], read: Sequence[list[int]]) -> tuple[Prefix, Tensor, Tensor, Tensor]:
         """Return what is open before the ``prompts``, and of what is still to ``read`` ids, mask and positions."""

@@ -23,7 +23,7 @@ from .prompts import (
     parse_update,
     update_prompt,
 )
-from .reader_fusion import likeliest
+from .reader_fusion import Candidate, candidates, likeliest
 from .second_look import best_evidence
 from .settings import Form, RecallSettings
 from .usage import Usage
@@ -171,19 +171,25 @@ class Reasoner:
         reply = self._writer.reply(prompt, None if scorer else stream)
         usage.count(reply)
         answer = parse_answer(reply.text, question, read)
-        extraction = None
         if scorer and not is_deduced(reply.text):
-            extraction = self._embedder.extract(question, list(dict.fromkeys((*notes, *called_back))))
-        if scorer and extraction:
-
-            def scored(answers: Sequence[str]) -> list[float]:
-                usage.count_scored(sum(map(self._writer.count_tokens, answers)))
-                return scorer.log_probs(prompt, answers)
-
-            answer = likeliest(answer, extraction, scored, weight, declining)
+            found = self._candidates(question, answer, (*notes, *called_back))
+            if found:
+                answer = likeliest(found, self._weighed(scorer, prompt, found, usage))
         if stream:
             stream.finish(answer)
         return answer
+
+    def _candidates(self, question: str, written: str, lines: Sequence[str]) -> list[Candidate]:
+        """Return what may be answered from ``lines``, beside what is ``written``; or nothing."""
+        declining, weight = self._settings.decline_bias or 0.0, self._settings.extractor_weight or 0.0
+        extraction = self._embedder.extract(question, list(dict.fromkeys(lines)))
+        return candidates(written, extraction, weight, declining) if extraction else []
+
+    def _weighed(self, scorer: Scorer, prompt: Prompt, found: Sequence[Candidate], usage: Usage) -> list[float]:
+        """Return log p by the writer of each candidate that was ``found``."""
+        answers = [candidate.text for candidate in found]
+        usage.count_scored(sum(map(self._writer.count_tokens, answers)))
+        return scorer.log_probs(prompt, answers)
 
     def _read(
         self,

@@ -13,7 +13,7 @@ from core.extraction import Extraction, Layout
 from core.generation import Generator, Prompt, Reply
 from core.ingest import Document
 from core.prompts import UNKNOWN, is_deduced
-from core.reader_fusion import likeliest
+from core.reader_fusion import candidates, likeliest
 from core.reasoner import Reasoner
 from core.settings import CompressionSettings, RecallSettings, replaced
 from core.usage import Usage
@@ -27,10 +27,6 @@ BY_WRITING = {"Ribe": -1.0, "Skagen": -2.0, "Crail": -6.0, UNKNOWN: -4.0}
 
 def extraction(*spans: tuple[str, float], unsaid: float = -5.0) -> Extraction:
     return Extraction(("Crail and Skagen",), spans, unsaid, Layout((), (), ()), torch.empty(0, 2))
-
-
-def by_writing(answers: Sequence[str]) -> list[float]:
-    return [BY_WRITING[answer] for answer in answers]
 
 
 @pytest.mark.parametrize(
@@ -50,15 +46,14 @@ def by_writing(answers: Sequence[str]) -> list[float]:
     ],
 )
 def test_what_both_find_likeliest_is_answered(written: str, weight: float, bias: float, answer: str) -> None:
-    found = extraction(("Crail", -0.1), ("Skagen", -2.0))
-    assert likeliest(written, found, by_writing, weight, bias) == answer
+    found = candidates(written, extraction(("Crail", -0.1), ("Skagen", -2.0)), weight, bias)
+    assert likeliest(found, [BY_WRITING[candidate.text] for candidate in found]) == answer
 
 
-def test_without_anything_to_choose_from_nothing_is_asked() -> None:
-    def never(answers: Sequence[str]) -> list[float]:
-        raise AssertionError(answers)
-
-    assert likeliest("", extraction(), never, 0.3, 3.0) == ""
+def test_each_answer_is_a_candidate_once_and_that_none_is_said_always_is() -> None:
+    found = candidates("Skagen", extraction(("Crail", -0.1), ("Skagen", -2.0)), 0.5, 3.0)
+    assert found == [("Skagen", -1.0), ("Crail", -0.05), (UNKNOWN, 0.5)]
+    assert candidates("", extraction(), 0.3, 3.0) == []  # nothing to choose from
 
 
 @pytest.mark.parametrize(

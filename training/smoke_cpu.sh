@@ -56,8 +56,13 @@ small=(--data "$out/data" --model "$out/model" --rank 4 --warmup 2 --evaluate-ev
     --haystack 6 --answer-tokens 8 --held-out-questions 2 \
     --adapters "$out/noted/adapters"
 
+# Answers chosen of what both readers find, with the extractor of the run above.
+"$python" -m core.training --stage rl --out "$out/choices" "${small[@]}" --steps 1 --batch 2 --forms raw \
+    --sampled candidates --outcome f1 --absent 0.3 --haystack 6 --answer-tokens 8 --held-out-questions 2 \
+    --adapters "$out/all/extractor/adapters"
+
 for made in reasoner inserted fixed selector selected all/reasoner all/compressor all/rl all/gate all/evidence all/extractor \
-    probes queries noted answers; do
+    probes queries noted answers choices; do
     test -s "$out/$made/curve.png"
     test -s "$out/$made/adapters/adapters.json"
 done

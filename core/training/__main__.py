@@ -20,11 +20,13 @@ from ..embedder import Embedder
 from ..embedder_head import find_head
 from ..errors import CompressedMemoryError, InputError
 from ..evidence import Tagger
+from ..extraction import Extractor
 from ..query_encoder import find_queries
 from ..selector import SELECTOR
 from ..settings import Form, Placement, Ratio
 from ..weights import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from .attention import attend_for_training
+from .choosing import ChooseAnswers
 from .evidence import EvidenceTraining
 from .extraction import ExtractionTraining
 from .gate import GateTraining
@@ -84,7 +86,7 @@ def train(
     group: Annotated[int, typer.Option(help="RL: rollouts of a question.")] = 8,
     temperature: Annotated[float, typer.Option(help="RL: of the samples.")] = 1.0,
     outcome: Annotated[str, typer.Option(help="RL: what an answer is worth: exact_match, f1.")] = "exact_match",
-    sampled: Annotated[str, typer.Option(help="RL: what of a rollout is sampled and learned: all, answers.")] = "all",
+    sampled: Annotated[str, typer.Option(help="RL: what is learned: all, answers, candidates.")] = "all",
     absent: Annotated[float, typer.Option(help="RL: share of questions over documents that do not say it.")] = 0.0,
     withheld: Annotated[
         float, typer.Option(help="RL, and --noted: share of questions whose documents say all but the answer.")
@@ -210,11 +212,13 @@ def _stage(
     out: Path,
     spread: Accelerator,
 ) -> Stage:  # type: ignore[type-arg]
+    # Answers are given with no slots open: learning those alone reaches no compressor.
+    slots_open = "compressed" in settings.forms and settings.sampled == "all"
     trained: dict[StageName, tuple[Role, ...]] = {
         "selector": (),
         "reasoner": ("reasoner",),
         "compressor": ("compressor", "reasoner") if settings.joint else ("compressor",),
-        "rl": ("compressor", "reasoner") if "compressed" in settings.forms else ("reasoner",),
+        "rl": ("compressor", "reasoner") if slots_open else ("reasoner",),
         "gate": ("gate",) if settings.gate != "query" else (),
         "evidence": (),
         "extractor": (),
@@ -225,6 +229,10 @@ def _stage(
     start = find_queries(str(adapters or DEFAULT_ADAPTERS), settings.embedder)
     device = str(backbone.device)
     tagger = find_head(Tagger, str(adapters or DEFAULT_ADAPTERS), settings.embedder)
+    if settings.stage == "rl" and settings.sampled == "candidates":
+        extractor = find_head(Extractor, str(adapters or DEFAULT_ADAPTERS), settings.embedder)
+        both = Embedder(settings.embedder, device=device, queries=start, tagger=tagger, extractor=extractor)
+        return ChooseAnswers(backbone, settings, material, both)
     if settings.stage == "rl":
         embedder = Embedder(settings.embedder, device=device, queries=start, tagger=tagger)
         return Reinforce(backbone, settings, material, embedder)

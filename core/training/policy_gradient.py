@@ -93,6 +93,32 @@ def reference_divergence(log_probs: Tensor, reference: Tensor) -> Tensor:
     return (difference.exp() - difference - 1).mean()
 
 
+def expected_reward(scores: Tensor, rewards: Sequence[float]) -> Tensor:
+    """Return Σ p(c) R(c) over candidates c, p = softmax(scores): a scalar, to be maximised.
+
+    It is minimum risk training (arXiv 1512.02433, section 3): what policy gradients estimate from samples, exactly,
+    where there are few answers to choose from. The gradient by a score is p(c) (R(c) - Σ p R), so that what is better
+    than expected becomes likelier.
+
+    Args:
+        scores: float32 [candidates], with gradient: log p of each, up to what is added to all.
+        rewards: R of each.
+    """
+    # No matrix product, which would be in bf16 where training is.
+    return (scores.softmax(dim=0) * scores.new_tensor(rewards)).sum()
+
+
+def choice_divergence(scores: Tensor, reference: Tensor) -> Tensor:
+    """Return KL(p || p_ref) = Σ p (log p - log p_ref), a scalar, of the choices softmax of both come to.
+
+    Args:
+        scores: float32 [candidates], with gradient.
+        reference: float32 [candidates], of the same by the reference.
+    """
+    log_probs = scores.log_softmax(dim=0)
+    return (log_probs.exp() * (log_probs - reference.log_softmax(dim=0))).sum()
+
+
 def _centred(values: Sequence[float]) -> list[float]:
     mean = sum(values) / len(values) if values else 0.0
     return [value - mean for value in values]

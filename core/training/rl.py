@@ -19,33 +19,21 @@ hardly ever acts. Also left out: a value model and the division by the group's s
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from random import Random
 
 import torch
 from torch import Tensor
 
-from ..adapters import save_adapters
 from ..backbone import Backbone
-from ..compressor import Compressor
 from ..embedder import Embedder
-from ..errors import InputError
-from ..evaluation.haystack import Pool, own_haystack
-from ..evaluation.metrics import score_answer
-from ..evaluation.withheld import Lacking
 from ..kv_cache import Slots
-from ..questions import Question
-from ..settings import CompressionSettings, Form, Ratio, RecallSettings
+from ..settings import CompressionSettings, Ratio, RecallSettings
 from ..teacher_forcing import Row, target_log_probs
+from .asking import Asked, Asking
 from .group import Group, Scorer, multi_level_reward
 from .material import Material
 from .policy_gradient import clipped_objective, is_clipped, reference_divergence, sequence_ratio
-from .question_order import QuestionOrder
-from .reference import Reference
-from .rollouts import Rollouts, SampledTurn, Task
+from .rollouts import SampledTurn, Task
 from .settings import TrainingSettings
-from .shuffled import Shuffled
-from .stage import Stage
 
 
 @dataclass(frozen=True)
@@ -72,7 +60,7 @@ class Piece:
     """Their questions' shares of the step's means; with the first piece of each question only."""
 
 
-class Reinforce(Stage[Piece]):
+class Reinforce(Asking[Piece]):
     """Maximises Σ min(s A, clip(s) A) - β KL over all turns of all rollouts of a step, divided by the rollouts.
 
     Every turn weighs the same, as every sequence does in GSPO, and the divisor is known to every
@@ -92,26 +80,6 @@ class Reinforce(Stage[Piece]):
             backbone: its trained adapters, as they are now, become the reference.
             reward: what the rollouts of a question earned; what it raises stops the run. ``None``: as ``settings`` say.
         """
-        super().__init__()
-        # Registered, so that the loop sees what is trained and wraps it for several processes.
-        self.causal_lm = backbone.causal_lm
-        self.__dict__["backbone"] = backbone
-        self.backbone: Backbone
-        self.settings = settings
-        self.compressor = Compressor(backbone, CompressionSettings(ratio=4, placement=settings.placement))
-        if settings.start:
-            self.compressor.load_weights(Path(settings.start))
-        trained = {name: p for name, p in self.named_parameters() if p.requires_grad}
-        self._reference = Reference(trained)
-        self._reward = reward or partial(multi_level_reward, outcome=settings.outcome)
-        closed_book = backbone if settings.leave_out_closed_book else None
-        self._order = QuestionOrder(material.train, settings.seed, closed_book)
-        # Of all data sets, which lie one after the other.
-        self._held_out = Shuffled(material.held_out, 0, "held out").order(0)[: settings.held_out_questions]
-        if not self._held_out:
-            raise InputError("there are 0 held-out questions to measure on: give more training questions in --data")
-        others = (p for question in (*material.train, *material.held_out) for p in question.paragraphs)
-        self._pool = Pool((*material.pool, *others))
         # A tagger's notes are the same for all rollouts that read alike: no advantage hangs on them.
         recall = RecallSettings(
             max_steps=settings.max_steps,
@@ -120,21 +88,13 @@ class Reinforce(Stage[Piece]):
             # What is written of a chunk is learned from, so it is to be written.
             read_when_sure=settings.sampled == "all",
         )
-        self._rollouts = Rollouts(
-            backbone,
-            self.compressor,
-            embedder,
-            recall,
-            placement=settings.placement,
-            at_once=settings.rollouts_at_once,
-        )
+        super().__init__(backbone, settings, material, embedder, recall)
+        self._reward = reward or partial(multi_level_reward, outcome=settings.outcome)
 
     def work(self, step: int, process: int, processes: int) -> Sequence[Piece]:
         """Sample rollouts with the parameters as they are, reward them, and return their turns by opened chunk."""
-        places = range(step * self.settings.batch, (step + 1) * self.settings.batch)[process::processes]
-        tasks = [self._drawn(place) for place in places]
-        settings = self.settings
-        sampled = self._rollouts.sample(tasks, settings.group, settings.temperature, settings.sampled)
+        settings, tasks = self.settings, self.drawn(step, process, processes)
+        sampled = self.rollouts.sample(tasks, settings.group, settings.temperature, settings.sampled)
         pieces = [
             piece
             for task, rollouts in zip(tasks, sampled, strict=True)
@@ -143,7 +103,7 @@ class Reinforce(Stage[Piece]):
         pieces = together(pieces, settings.together)
         if not settings.kl_weight:
             return pieces
-        with self._reference.in_place():
+        with self.reference.in_place():
             return [self._with_reference(piece) for piece in pieces]
 
     def forward(self, piece: Piece) -> tuple[Tensor, dict[str, float]]:
@@ -168,55 +128,14 @@ class Reinforce(Stage[Piece]):
             measured[name] = measured.get(name, 0.0) + value
         return loss / (settings.batch * settings.group), measured
 
-    def evaluate(self) -> dict[str, float]:
-        """Answer held-out questions greedily, slots at α = 4; return exact match, F1 and mean reward for each form.
-
-        Where questions without an answer are learned from, also the share of the same questions that is declined over
-        a haystack without their gold paragraphs, or without what says the answer in them.
-        """
-        found: dict[str, float] = {}
-        for form in dict.fromkeys(self.settings.forms):
-            groups = self._answered(form)
-            scores = [
-                score_answer(g.rollouts[0].answer, q.answers) for q, g in zip(self._held_out, groups, strict=True)
-            ]
-            rewards = [group.mean_rewards(self.settings.outcome_share)["reward"] for group in groups]
-            found[f"exact_match_{form}"] = sum(score.exact_match for score in scores) / len(scores)
-            found[f"f1_{form}"] = sum(score.f1 for score in scores) / len(scores)
-            found[f"reward_{form}"] = sum(rewards) / len(rewards)
-            shares: dict[Lacking, float] = {"absent": self.settings.absent, "withheld": self.settings.withheld}
-            for lacking, share in shares.items():
-                if share:
-                    declined = [group.outcomes[0] for group in self._answered(form, lacking)]
-                    name = "declined" if lacking == "absent" else "declined_withheld"
-                    found[f"{name}_{form}"] = sum(declined) / len(declined)
+    def asked(self, tasks: Sequence[Task]) -> list[Asked]:
+        """See :class:`.asking.Asking`."""
+        found = []
+        for task, rollouts in zip(tasks, self.rollouts.sample(tasks, 1, 0.0), strict=True):
+            group = self._reward(task.gold, rollouts)
+            reward = group.mean_rewards(self.settings.outcome_share)["reward"]
+            found.append(Asked(group.rollouts[0].answer, group.outcomes[0], reward))
         return found
-
-    def _answered(self, form: Form, lacking: Lacking = None) -> list[Group]:
-        tasks = [self._task(question, form, 4, 0, "held out", lacking) for question in self._held_out]
-        answered = self._rollouts.sample(tasks, 1, 0.0)
-        return [self._reward(task.gold, rollouts) for task, rollouts in zip(tasks, answered, strict=True)]
-
-    def save(self, folder: Path) -> None:
-        """Write every adapter there is, so that the next stage finds those it does not train; and the compressor's."""
-        save_adapters(self.backbone, self.backbone.adapters, folder, self.settings.placement)
-        self.compressor.save_weights(folder)
-
-    def _drawn(self, place: int) -> Task:
-        """Return what is asked in ``place``: the same in any process."""
-        random = Random(f"{self.settings.seed}:{place}")
-        form, ratio = random.choice(self.settings.forms), random.choice(self.settings.ratios)
-        lot = random.random() - self.settings.absent
-        lacking: Lacking = "absent" if lot < 0 else "withheld" if lot < self.settings.withheld else None
-        seed = self.settings.seed + place
-        return self._task(self._order.at(place), form, ratio, seed, f"{self.settings.seed}:{place}", lacking)
-
-    def _task(
-        self, question: Question, form: Form, ratio: Ratio, haystack_seed: int, seed: str, lacking: Lacking
-    ) -> Task:
-        documents = max(self.settings.haystack, len(question.paragraphs))
-        haystack = own_haystack(question, self._pool, documents, seed=haystack_seed, lacking=lacking)
-        return Task(question, haystack.documents, form, ratio, seed, lacking is not None)
 
     def _pieces(self, task: Task, group: Group) -> list[Piece]:
         turns = sum(bool(turn.log_probs) for rollout in group.rollouts for turn in rollout.turns)

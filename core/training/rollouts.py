@@ -17,15 +17,16 @@ from ..backbone import Backbone
 from ..compressor import Compressor
 from ..embedder import Embedder
 from ..gate import SimilarityGate
-from ..generation import Generator, Prompt
+from ..generation import Generator, Prompt, Scorer
 from ..ingest import Document, Ingest
 from ..memory_bank import Fingerprint, MemoryBank
 from ..naming_gate import NamingGate
 from ..passage_index import StoredChunk
-from ..prompts import ANSWER_OPENING, parse_answer
+from ..prompts import ANSWER_OPENING, UNKNOWN, is_deduced, parse_answer
 from ..questions import Question
+from ..reader_fusion import Candidate
 from ..reasoner import Reasoner, Update
-from ..recall import Recall, Recalled
+from ..recall import Answer, Recall, Recalled
 from ..settings import DEFAULT_NAMESPACE, CompressionSettings, Form, Placement, Ratio, RecallSettings, replaced
 from ..usage import Usage
 from ..working_memory import Note, WorkingMemory
@@ -81,6 +82,31 @@ class Trajectory:
     """Empty where nothing was found."""
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What a question may be answered with."""
+
+    prompt: Prompt
+    replies: tuple[str, ...]
+    """What may be written, after the prompt's prefill."""
+    answers: tuple[str, ...]
+    """What each comes to; empty: that nothing says it."""
+    log_probs: tuple[float, ...]
+    """log p of each by the policy that answered."""
+    deduced: bool = False
+    """Whether the first was answered without a choice, because it is deduced rather than said."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A greedy answer."""
+
+    answer: str
+    """Empty where nothing was found."""
+    choice: Choice | None
+    """``None`` where there was nothing to choose from."""
+
+
 class Rollouts:
     """Asks questions over haystacks of their own, many times at once."""
 
@@ -126,6 +152,28 @@ class Rollouts:
                 for group in self._sampled(tasks[first : first + together], count, alike, heat)
             ]
 
+    def choose(self, tasks: Sequence[Task]) -> list[Chosen]:
+        """Answer each of ``tasks`` greedily, as two readers do where the embedder has an extractor."""
+        with self._backbone.merged():
+            return [
+                chosen
+                for first in range(0, len(tasks), self._at_once)
+                for chosen in self._chosen(tasks[first : first + self._at_once])
+            ]
+
+    def _chosen(self, tasks: Sequence[Task]) -> list[Chosen]:
+        with _closed_in_the_end([self._bank(task) for task in tasks]) as banks:
+            return in_lockstep(
+                Generator(self._backbone),
+                [partial(self._choice, task, bank) for task, bank in zip(tasks, banks, strict=True)],
+                lambda _: 0.0,
+                [[random_source(task.seed)] for task in tasks],
+            )
+
+    def _choice(self, task: Task, bank: MemoryBank, seat: Seat) -> Chosen:
+        reasoner, _ = self._asked(task, bank, seat)
+        return Chosen(reasoner.answered, reasoner.choice)
+
     def _sampled(
         self, tasks: Sequence[Task], count: int, alike: int, temperature: Callable[[Prompt], float]
     ) -> Iterator[tuple[Trajectory, ...]]:
@@ -154,10 +202,7 @@ class Rollouts:
 
     def _rollouts(self, task: Task, bank: MemoryBank, count: int, seat: Seat) -> list[Trajectory]:
         """Return ``count`` rollouts, which differ in their answer at most."""
-        settings = replaced(self._recall, form=task.form)
-        reasoner = _WatchedReasoner(seat, bank, self._embedder, settings, task.form)
-        gate = NamingGate(SimilarityGate(self._embedder, settings.candidates), self._embedder, bank.text)
-        answer = Recall(bank, gate, reasoner, settings).ask(task.question.question, DEFAULT_NAMESPACE)
+        reasoner, answer = self._asked(task, bank, seat)
         turns = [
             self._turn(exchange, bank.text(step.chunk.chunk_id), before, after, _brought_back(step.recalled, bank))
             for (exchange, before, after), step in zip(reasoner.updates, answer.steps, strict=True)
@@ -171,6 +216,12 @@ class Rollouts:
         rollouts = [Trajectory((*turns, said), parse_answer(said.text, task.question.question)) for said in answers]
         return rollouts * (count // len(rollouts))
 
+    def _asked(self, task: Task, bank: MemoryBank, seat: Seat) -> tuple["_WatchedReasoner", Answer]:
+        settings = replaced(self._recall, form=task.form)
+        reasoner = _WatchedReasoner(seat, bank, self._embedder, settings, task.form)
+        gate = NamingGate(SimilarityGate(self._embedder, settings.candidates), self._embedder, bank.text)
+        return reasoner, Recall(bank, gate, reasoner, settings).ask(task.question.question, DEFAULT_NAMESPACE)
+
     def _turn(
         self, exchange: Exchange, chunk: str | None, before: str, after: str, recalled: str, sample: int = 0
     ) -> SampledTurn:
@@ -180,7 +231,7 @@ class Rollouts:
 
 
 class _WatchedReasoner(Reasoner):
-    """The reasoner, with a record of each update: what was said, and the memory before and after.
+    """The reasoner, with a record of each update: what was said, and the memory before and after; and of the answer.
 
     Nothing is said about a chunk that the tagger rules out.
     """
@@ -189,6 +240,8 @@ class _WatchedReasoner(Reasoner):
         super().__init__(seat, bank, embedder, settings, form)
         self._seat = seat
         self.updates: list[tuple[Exchange | None, str, str]] = []
+        self.answered = ""
+        self.choice: Choice | None = None
 
     def update(
         self,
@@ -205,11 +258,46 @@ class _WatchedReasoner(Reasoner):
         self.updates.append((exchange, memory.text, update.memory.text))
         return update
 
+    def answer(
+        self,
+        question: str,
+        memory: WorkingMemory,
+        recalled: Sequence[Note],
+        usage: Usage,
+        on_text: Callable[[str], None] | None = None,
+    ) -> str:
+        said = len(self._seat.said)
+        self.answered = super().answer(question, memory, recalled, usage, on_text)
+        if self._embedder.extractor is not None and len(self._seat.said) > said:
+            prompt, (reply, *_) = self._seat.said[-1]
+            if is_deduced(reply.text) and reply.complete:
+                lines = [note.line for note in (*memory.notes, *recalled)]
+                self.choice = self._beside(prompt, reply.text, question, lines)
+        return self.answered
+
+    def _weighed(self, scorer: Scorer, prompt: Prompt, found: Sequence[Candidate], usage: Usage) -> list[float]:
+        log_probs = super()._weighed(scorer, prompt, found, usage)
+        replies = tuple(candidate.text for candidate in found)
+        self.choice = Choice(prompt, replies, _answers(replies), tuple(log_probs))
+        return log_probs
+
+    def _beside(self, prompt: Prompt, written: str, question: str, lines: Sequence[str]) -> Choice:
+        """Return the choice that was not made: what was deduced as it is ``written``, or what else there is to say."""
+        said = written.removeprefix(prompt.prefill).split(prompt.stop)[0]
+        others = [candidate.text for candidate in self._candidates(question, "", lines)] or [UNKNOWN]
+        replies = (said, *(other for other in others if other != said))
+        answers = (self.answered, *_answers(replies[1:]))
+        return Choice(prompt, replies, answers, tuple(self._seat.log_probs(prompt, replies)), deduced=True)
+
 
 def random_source(seed: str) -> torch.Generator:
     """Return a random source on the CPU that follows from the text of ``seed``, the same in every process."""
     digest = hashlib.sha256(seed.encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def _answers(replies: Sequence[str]) -> tuple[str, ...]:
+    return tuple("" if reply == UNKNOWN else reply for reply in replies)
 
 
 def _brought_back(recalled: Recalled, bank: MemoryBank) -> str:

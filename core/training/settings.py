@@ -11,7 +11,7 @@ StageName = Literal["selector", "compressor", "reasoner", "rl", "gate", "evidenc
 
 
 GateKind = Literal["prompt", "probes", "query"]
-Sampled = Literal["all", "answers"]
+Sampled = Literal["all", "answers", "candidates"]
 Outcome = Literal["exact_match", "f1"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -66,7 +66,8 @@ class TrainingSettings(CheckedSettings):
     sampled: Sampled = "all"
     """RL: what of a rollout is sampled and learned from: all that is written (both papers), or only the answer. Updates
     are greedy then and a group's answers are compared on the same notes, for a small part of the time; only the
-    outcome and the answer's form are rewarded."""
+    outcome and the answer's form are rewarded. With ``candidates`` nothing is sampled: what both readers find is
+    weighed (:mod:`.choosing`)."""
     absent: Share = 0.0
     """RL: share of the questions that are asked over a haystack without their gold paragraphs, where it is right to
     answer nothing. The papers have none, so that on their questions nothing is earned by not knowing."""

@@ -1,5 +1,7 @@
 """A tiny random model that knows a dozen tokens, so that now and then it says something that earns a reward."""
 
+from collections.abc import Sequence
+
 import torch
 
 from core.backbone import Backbone
@@ -12,16 +14,17 @@ from ..evaluation.made import MILL, POOL
 KNOWN = " mill", " owned", " film", " directed", " rain", " road", " tea", "</", "update", "answer", ">", "<|im_end|>"
 
 
-def babbler(*roles: str, scale: float = 0.3, adapters: float = 0.0) -> Backbone:
+def babbler(*roles: str, scale: float = 0.3, adapters: float = 0.0, also: Sequence[str] = ()) -> Backbone:
     """Return a model with new adapters for ``roles``.
 
     Args:
+        also: what it knows beside :data:`KNOWN`.
         scale: of the known tokens' logits: the larger, the more it prefers some of them.
         adapters: of the adapters' values; at 0 they begin as the identity.
     """
     model = backbone()
     causal_lm = model.causal_lm
-    known = [token for text in KNOWN for token in tokenizer().encode(text, add_special_tokens=False)]
+    known = [token for text in (*KNOWN, *also) for token in tokenizer().encode(text, add_special_tokens=False)]
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         # Dimension 0 is the same everywhere, so that the head has something like a bias.

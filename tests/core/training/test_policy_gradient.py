@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from core.training.policy_gradient import (
+    choice_divergence,
     clipped_objective,
+    expected_reward,
     is_clipped,
     mixed_advantages,
     outcome_advantages,
@@ -97,3 +99,22 @@ def test_the_divergence_estimates_kl_and_is_never_negative() -> None:
     assert (each >= 0).all()
     exact = (policy * (policy / reference).log()).sum()
     torch.testing.assert_close((policy * each).sum(), exact)
+
+
+def test_the_expected_reward_and_its_gradient_by_hand() -> None:
+    # p = 3/4 and 1/4: Σ p R = 3/4 · 0.2 + 1/4 = 0.4; by a score p (R - 0.4).
+    scores = torch.log(torch.tensor([3.0, 1.0])).requires_grad_()
+    expected = expected_reward(scores, [0.2, 1.0])
+    expected.backward()
+    assert expected.item() == pytest.approx(0.4)
+    torch.testing.assert_close(scores.grad, torch.tensor([0.75 * -0.2, 0.25 * 0.6]))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert expected_reward(scores.detach(), [0.2, 1.0]).item() == pytest.approx(0.4, abs=1e-6)
+
+
+def test_the_divergence_of_choices_by_hand() -> None:
+    # 3/4 log((3/4)/(1/2)) + 1/4 log((1/4)/(1/2)), whatever is added to all scores.
+    scores, reference = torch.log(torch.tensor([3.0, 1.0])), torch.tensor([5.0, 5.0])
+    found = choice_divergence(scores, reference)
+    assert found.item() == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5))
+    assert choice_divergence(scores + 7, scores).item() == pytest.approx(0.0, abs=1e-6)
