@@ -202,7 +202,8 @@ def test_what_is_worked_out_is_learned_from_as_it_is_written(default: ChooseAnsw
         piece = default._piece(comparison(gold), chosen)
         assert (piece.rewards[0], max(piece.rewards), piece.recorded["deduced"]) == (first, 1.0, 1.0)
     rows = reply_rows(default.backbone, chosen.choice.prompt, chosen.choice.replies)
-    log_probs = [float(found.detach().sum()) for found in target_log_probs(default.backbone, rows)]
+    with torch.no_grad(), default.backbone.merged():
+        log_probs = [float(found.sum()) for found in target_log_probs(default.backbone, rows)]
     assert log_probs == pytest.approx(chosen.choice.log_probs, abs=0.02)
 
 
