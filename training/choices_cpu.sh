@@ -4,8 +4,9 @@
 #
 # Each of 210 steps asks eight questions over 20 paragraphs through the recall loop, once and greedily, and learns from
 # the expected F1 of what both readers find: what the reasoner writes, up to eight spans, and that the notes do not say
-# it; and what is worked out beside these. One in eight, then three in ten are asked where nothing says the answer. Stop it and run it
-# again: it goes on. Watch expected in curve.png: of a step's eight questions it tells little, of twenty steps something.
+# it; and what is worked out beside these. One in eight, then three in ten are asked where nothing says the answer. Stop
+# it and run it again: it goes on. Watch expected in curve.png: of a step's eight questions it tells little, of twenty
+# steps something. What ships began from the adapters of commit 3df1afe.
 # DATA may have questions made of its paragraphs (training/smollm2_h100.sh data DIR).
 set -euo pipefail
 data=${DATA:-../shared/data}

@@ -1,15 +1,19 @@
 """A tiny random model that knows a dozen tokens, so that now and then it says something that earns a reward."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 
 from core.backbone import Backbone
 from core.training.material import Material
 from core.training.settings import TrainingSettings
+from core.training.stage import Stage
 
 from ...tiny_models import backbone, randomize_adapter, tokenizer
 from ..evaluation.made import MILL, POOL
+
+Work = TypeVar("Work")
 
 KNOWN = " mill", " owned", " film", " directed", " rain", " road", " tea", "</", "update", "answer", ">", "<|im_end|>"
 
@@ -54,3 +58,18 @@ def settings(**changes: object) -> TrainingSettings:
 def material() -> Material:
     """Return one question, whose paragraph says what the model can say."""
     return Material((MILL,), (MILL,), POOL)
+
+
+def one_step(stage: Stage[Work], pieces: Sequence[Work]) -> dict[str, float]:
+    """Go back through all ``pieces`` and return the sums of what was measured."""
+    sums: dict[str, float] = {}
+    for piece in pieces:
+        loss, measured = stage(piece)
+        loss.backward()
+        for name, value in {"loss": float(loss.detach()), **measured}.items():
+            sums[name] = sums.get(name, 0.0) + value
+    return sums
+
+
+def gradients(stage: Stage[Work]) -> dict[str, torch.Tensor]:
+    return {name: p.grad for name, p in stage.named_parameters() if p.grad is not None and p.grad.any()}

@@ -1,6 +1,5 @@
 """Learning which candidate is the answer, on a tiny random model."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -22,14 +21,14 @@ from core.reader_fusion import candidates
 from core.settings import CompressionSettings, RecallSettings, replaced
 from core.teacher_forcing import target_log_probs
 from core.training.__main__ import prepare_adapters
-from core.training.choosing import DECIDED, ChoicePiece, ChooseAnswers
+from core.training.choosing import DECIDED, ChooseAnswers
 from core.training.policy_gradient import expected_reward
 from core.training.rewards import outcome_reward
 from core.training.rollouts import Chosen, Rollouts, Task
 from core.training.trainer import Trainer
 from core.weights import DEFAULT_EMBEDDER
 
-from .babbler import babbler, material, settings
+from .babbler import babbler, gradients, material, one_step, settings
 
 
 @pytest.fixture(scope="module")
@@ -42,21 +41,6 @@ def stage(embedder: Embedder, **changes: object) -> ChooseAnswers:
     model = babbler("reasoner", scale=0.1, adapters=0.05, also=("Jonas Ark",))
     small = {"sampled": "candidates", "forms": ("raw",), "outcome": "f1", "kl_weight": 0.0, "haystack": 4}
     return ChooseAnswers(model, settings(**{**small, **changes}), material(), embedder)
-
-
-def one_step(choosing: ChooseAnswers, pieces: Sequence[ChoicePiece]) -> dict[str, float]:
-    """Go back through all ``pieces`` and return the sums of what was measured."""
-    sums: dict[str, float] = {}
-    for piece in pieces:
-        loss, measured = choosing(piece)
-        loss.backward()
-        for name, value in {"loss": float(loss.detach()), **measured}.items():
-            sums[name] = sums.get(name, 0.0) + value
-    return sums
-
-
-def gradients(choosing: ChooseAnswers) -> dict[str, torch.Tensor]:
-    return {name: p.grad for name, p in choosing.named_parameters() if p.grad is not None and p.grad.any()}
 
 
 def test_it_is_chosen_from_what_the_engine_chooses_from(embedder: Embedder) -> None:

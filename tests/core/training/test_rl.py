@@ -20,7 +20,7 @@ from core.training.rollouts import Trajectory
 from core.training.trainer import CHECKPOINT, METRICS, Trainer
 
 from ..evaluation.made import MILL, POOL
-from .babbler import babbler, material, settings
+from .babbler import babbler, gradients, material, one_step, settings
 
 
 @pytest.fixture(scope="module")
@@ -37,21 +37,6 @@ def ranked(gold: Sequence[str], rollouts: Sequence[Trajectory]) -> Group:
     """Reward each rollout more than the one before, because what a random model writes earns all of them the same."""
     group = multi_level_reward(gold, rollouts)
     return replace(group, outcomes=tuple(place / len(rollouts) for place in range(len(rollouts))))
-
-
-def one_step(reinforce: Reinforce, pieces: Sequence[Piece]) -> dict[str, float]:
-    """Go back through all ``pieces`` and return the sums of what was measured."""
-    sums: dict[str, float] = {}
-    for piece in pieces:
-        loss, measured = reinforce(piece)
-        loss.backward()
-        for name, value in {"loss": float(loss.detach()), **measured}.items():
-            sums[name] = sums.get(name, 0.0) + value
-    return sums
-
-
-def gradients(reinforce: Reinforce) -> dict[str, torch.Tensor]:
-    return {name: p.grad for name, p in reinforce.named_parameters() if p.grad is not None and p.grad.any()}
 
 
 def test_gradients_reach_compressor_and_reasoner_and_nothing_else(embedder: Embedder) -> None:
