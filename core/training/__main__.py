@@ -73,7 +73,7 @@ def train(
     ] = None,
     placement: Annotated[str, typer.Option(help="in_place, selected, inserted or inserted_copy.")] = "in_place",
     ratios: Annotated[str, typer.Option(help="Tokens for each slot to draw from.")] = "2,4,8,16",
-    noted: Annotated[float, typer.Option(help="Share of lessons that answer from notes that a tagger makes.")] = 0.0,
+    noted: Annotated[float, typer.Option(help="Share of what is answered from notes that a tagger makes.")] = 0.0,
     labelled: Annotated[float, typer.Option(help="Share of those answers whose notes are the labels' instead.")] = 0.0,
     noting_processes: Annotated[int, typer.Option(help="Processes that make them ahead; 0: a thread.")] = 0,
     together: Annotated[int, typer.Option(help="Tokens in one pass of the model; 0: a lesson. A GPU wants 10000.")] = 0,
@@ -239,7 +239,8 @@ def _stage(
     if settings.stage in ("evidence", "extractor"):
         training = EvidenceTraining if settings.stage == "evidence" else ExtractionTraining
         begun = find_head(training.kind, str(adapters), settings.embedder) if adapters else None
-        return training(backbone, Embedder(settings.embedder, device=device), settings, material, begun)
+        embedder = Embedder(settings.embedder, device=device, tagger=tagger if settings.noted else None)
+        return training(backbone, embedder, settings, material, begun)
     if settings.stage == "gate" and settings.gate == "query":
         embedder = Embedder(settings.embedder, device=device)
         passages = _embedded(embedder, material, out, spread)

@@ -83,8 +83,12 @@ class HeadTraining(Stage[HeadPiece[_Example]], Generic[_Head, _Example]):
     def work(self, step: int, process: int, processes: int) -> Sequence[HeadPiece[_Example]]:
         """See :class:`core.training.stage.Stage`."""
         batch = self.settings.batch
-        examples = [self._examples.at(step * batch + i) for i in range(batch)]
+        examples = [self._example(step * batch + i) for i in range(batch)]
         return [HeadPiece(part, batch) for part in self._parts(examples)][process::processes]
+
+    def _example(self, place: int) -> _Example:
+        """Return what is learned from in ``place``."""
+        return self._examples.at(place)
 
     def _parts(self, examples: Sequence[_Example]) -> list[tuple[_Example, ...]]:
         alike, count = sorted(examples, key=self._length), self._together

@@ -40,8 +40,9 @@ class TrainingSettings(CheckedSettings):
     joint: bool = True
     """Whether the compressor stage trains the reasoner with it; the paper keeps the reader fixed."""
     noted: Share = 0.0
-    """Share of the lessons of reasoner and compressor that answer from notes as the tagger makes them, wrong ones
-    among them (:mod:`core.training.noted`). The others are of the labels, and of the pool."""
+    """Share of the lessons of reasoner and compressor, and of the extractor's examples, that answer from notes as the
+    tagger makes them, wrong ones among them (:mod:`core.training.noting`). The others are of the labels, and of the
+    pool."""
     labelled: Share = 0.0
     """Share of the answers in those lessons whose notes are labelled evidence amid sentences that do not matter. A GPU
     that learns faster than a tagger reads waits less."""
@@ -72,7 +73,7 @@ class TrainingSettings(CheckedSettings):
     """RL: share of the questions that are asked over a haystack without their gold paragraphs, where it is right to
     answer nothing. The papers have none, so that on their questions nothing is earned by not knowing."""
     withheld: Share = 0.0
-    """RL, and lessons that are ``noted``: share of the questions whose gold paragraphs stay, without what says it
+    """RL, and what is ``noted``: share of the questions whose gold paragraphs stay, without what says it
     (:func:`core.evaluation.withheld.without_answer`). A quarter made a small reasoner decline a fifth of what it could
     have answered (docs/benchmarks.md)."""
     outcome_share: Share = 0.8

@@ -4,7 +4,10 @@ import pytest
 from accelerate.state import AcceleratorState
 
 from core.embedder import Embedder
+from core.embedder_head import find_head
+from core.evidence import Tagger
 from core.training.material import Material
+from core.weights import DEFAULT_EMBEDDER
 
 from .small_runs import material
 
@@ -18,6 +21,12 @@ def _precision_of_its_own() -> None:
 @pytest.fixture(scope="module")
 def embedder() -> Embedder:
     return Embedder(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def judging() -> Embedder:
+    """The embedder with the tagger that ships."""
+    return Embedder(device="cpu", tagger=find_head(Tagger, "default", DEFAULT_EMBEDDER))
 
 
 @pytest.fixture(scope="module")

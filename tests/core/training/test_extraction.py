@@ -10,16 +10,23 @@ from core.embedder_head import find_head
 from core.errors import InputError
 from core.evaluation.withheld import names_answer
 from core.extraction import Extractor, lay_out
+from core.headings import titled
 from core.questions import Paragraph, Question
-from core.training.extraction import Example, Examples, ExtractionTraining, loss
+from core.second_look import SENTENCES
+from core.training.extraction import Example, Examples, ExtractionTraining, NotedExamples, loss
 from core.training.material import Material
 from core.training.trainer import Trainer, accelerator
 
 from .small_runs import backbone, settings
 from .test_evidence import BREAD, HOPS
 from .test_evidence import SINGLE as RISING
+from .test_noted import EDSEL_II
+from .test_noted import HOPS as LONG_HOPS
+from .test_noted import RISING as LONG_YEAST
 
 SINGLE = RISING.model_copy(update={"question": "What does yeast make rise?", "answers": ("dough",)})
+
+LONG_RISING = LONG_YEAST.model_copy(update={"question": "What does yeast make rise?", "answers": ("dough",)})
 
 OFFERED = Question(
     id="3",
@@ -65,6 +72,60 @@ def test_what_no_note_can_say_is_left_out() -> None:
     assert {examples.at(i).answers for i in range(100)} == {HOPS.answers, SINGLE.answers}
     with pytest.raises(InputError, match="no question whose labelled evidence says its answer"):
         Examples((OFFERED, UNSAID), 0)
+
+
+@pytest.fixture(scope="module")
+def noted(judging: Embedder) -> list[Example]:
+    examples = NotedExamples((LONG_HOPS, LONG_RISING), judging, 1, withheld=0.25)
+    return [examples.at(i) for i in range(48)]
+
+
+def test_notes_as_in_use_are_the_same_in_any_order_and_in_any_process(judging: Embedder, noted: list[Example]) -> None:
+    again = NotedExamples((LONG_HOPS, LONG_RISING), judging, 1, withheld=0.25, processes=1)
+    assert [again.at(i) for i in (40, 3, 47)] == [noted[i] for i in (40, 3, 47)]
+    other = NotedExamples((LONG_HOPS, LONG_RISING), judging, 2, withheld=0.25)
+    assert [other.at(i) for i in range(8)] != noted[:8]
+    assert len(again) == 5  # of several hops four times
+    assert {e.question for e in noted} == {LONG_HOPS.question, LONG_RISING.question}
+
+
+def test_of_notes_as_in_use_those_say_the_answer_that_are_evidence(noted: list[Example]) -> None:
+    asked = {question.question: question for question in (LONG_HOPS, LONG_RISING)}
+    silent = [e for e in noted if not e.places]
+    assert 0 < len(silent) < len(noted) / 2
+    for example in noted:
+        question = asked[example.question]
+        assert 0 < len(example.notes) <= SENTENCES
+        for note, span in example.places:
+            assert example.notes[note][slice(*span)].lower() == question.answers[0].lower()
+            assert any(said in example.notes[note] for p in question.gold for said in p.supporting)
+        assert bool(example.places) == any(names_answer(question, note) for note in example.notes)
+    beside = [note for e in noted for note in e.notes if titled("Edsel Ford II", EDSEL_II.sentences[0]) == note]
+    assert beside or any("Baking powder" in note for e in noted for note in e.notes)  # what the tagger takes for it
+
+
+def test_where_nothing_is_noted_the_labels_are_learned_from(judging: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.second_look.DOUBTFUL", 1.0)
+    examples = NotedExamples((LONG_HOPS, LONG_RISING), judging, 1)
+    assert [examples.at(i) for i in range(4)] == [Examples((LONG_HOPS, LONG_RISING), 1).at(i) for i in range(4)]
+
+
+def test_a_run_has_the_share_of_notes_as_in_use_that_was_asked_for(judging: Embedder) -> None:
+    questions = (LONG_HOPS, LONG_RISING)
+    stage = stage_of(judging, Material(questions, questions, ()), batch=5, noted=0.4)
+    noted, plain = NotedExamples(questions, judging, 0), Examples(questions, 0)
+    shown = {example for piece in stage.work(0, 0, 1) for example in piece.examples}
+    # Of five places the third and the fifth.
+    assert shown == {plain.at(0), plain.at(1), noted.at(0), plain.at(2), noted.at(1)}
+    with torch.no_grad():
+        measured = stage.evaluate()
+    alone = {"loss", "f1", "declined", "declined_silent"}
+    assert set(measured) == alone | {f"{name}_noted" for name in alone}
+
+
+def test_notes_as_in_use_need_a_tagger(embedder: Embedder, few: Material) -> None:
+    with pytest.raises(InputError, match=r"no tagger for embedder 'all-MiniLM-L6-v2'.*--noted at 0"):
+        stage_of(embedder, few, noted=0.5)
 
 
 def test_the_loss_is_that_of_the_answer_wherever_it_stands(embedder: Embedder) -> None:

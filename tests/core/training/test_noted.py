@@ -6,10 +6,8 @@ from random import Random
 import pytest
 
 from core.embedder import Embedder
-from core.embedder_head import find_head
 from core.errors import InputError
 from core.evaluation.withheld import names_answer, without_answer
-from core.evidence import Tagger
 from core.prompts import UNKNOWN
 from core.questions import Paragraph, Question
 from core.second_look import SENTENCES
@@ -17,7 +15,6 @@ from core.training.lessons import Lessons, Turn
 from core.training.material import Material
 from core.training.noted import ANSWERS_IN_LESSON, NotedLessons, target
 from core.training.supervised import Supervised
-from core.weights import DEFAULT_EMBEDDER
 
 from .small_runs import backbone, material, settings
 from .test_evidence import EDSEL, HENRY, SINGLE, YEAST
@@ -39,11 +36,6 @@ BAKING = Paragraph(
 )
 HOPS = PLAIN.model_copy(update={"paragraphs": (EDSEL_II, EDSEL, HENRY)})
 RISING = SINGLE.model_copy(update={"paragraphs": (YEAST, BAKING)})
-
-
-@pytest.fixture(scope="module")
-def judging() -> Embedder:
-    return Embedder(device="cpu", tagger=find_head(Tagger, "default", DEFAULT_EMBEDDER))
 
 
 @pytest.fixture(scope="module")

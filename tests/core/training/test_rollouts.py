@@ -10,9 +10,7 @@ from torch import Tensor
 from core.backbone import Backbone
 from core.compressor import Compressor
 from core.embedder import Embedder
-from core.embedder_head import find_head
 from core.engine import Engine
-from core.evidence import Tagger
 from core.generation import Prompt
 from core.ingest import Document
 from core.kv_cache import Prefix
@@ -20,7 +18,6 @@ from core.prompts import ANSWER_OPENING, NOTHING_FOUND
 from core.settings import CompressionSettings, Form, RecallSettings, replaced
 from core.teacher_forcing import Row, target_log_probs
 from core.training.rollouts import Rollouts, SampledTurn, Task, Trajectory
-from core.weights import DEFAULT_EMBEDDER
 
 from ..evaluation.made import ARROWDALE, MILL, POOL
 from .babbler import babbler
@@ -35,11 +32,6 @@ DOCUMENTS = tuple(
 @pytest.fixture(scope="module")
 def embedder() -> Embedder:
     return Embedder(device="cpu")
-
-
-@pytest.fixture(scope="module")
-def judging() -> Embedder:
-    return Embedder(device="cpu", tagger=find_head(Tagger, "default", DEFAULT_EMBEDDER))
 
 
 @pytest.fixture(scope="module")
