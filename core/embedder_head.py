@@ -108,16 +108,22 @@ def find_head(kind: type[EmbedderHead], adapters: str, embedder: str) -> Path | 
         WeightsError: the folder's does not say what it fits.
     """
 
-    def fits(folder: Path) -> bool:
-        card = folder / _card(kind)
-        if not card.is_file():
-            return False
-        try:
-            return HeadCard.model_validate_json(card.read_text()).embedder == embedder
-        except (OSError, ValidationError) as error:
-            raise WeightsError(f"{card} cannot be read: {error}") from error
+    return find_for_embedder(adapters, embedder, kind.kind, lambda folder: embedder_of(kind, folder) == embedder)
 
-    return find_for_embedder(adapters, embedder, kind.kind, fits)
+
+def embedder_of(kind: type[EmbedderHead], folder: Path) -> str | None:
+    """Return what the head of this ``kind`` in its ``folder`` fits; ``None``: there is none.
+
+    Raises:
+        WeightsError: it does not say what it fits.
+    """
+    card = folder / _card(kind)
+    if not card.is_file():
+        return None
+    try:
+        return HeadCard.model_validate_json(card.read_text()).embedder
+    except (OSError, ValidationError) as error:
+        raise WeightsError(f"{card} cannot be read: {error}") from error
 
 
 def new_head(kind: type[_Head], model: SentenceTransformer, rank: int, start: Path | None = None) -> _Head:

@@ -50,6 +50,10 @@ small=(--data "$out/data" --model "$out/model" --rank 4 --warmup 2 --evaluate-ev
     --withheld 0.25 --noting-processes 1 --together 2000 \
     --adapters "$out/all/gate/adapters"
 
+# The extractor, on notes that a tagger makes.
+"$python" -m core.training --stage extractor --out "$out/extractor" "${small[@]}" --steps 2 --noted 0.5 \
+    --withheld 0.25 --adapters "$out/noted/adapters"
+
 # Answers alone sampled, over haystacks some of which do not say them, or say all else.
 "$python" -m core.training --stage rl --out "$out/answers" "${small[@]}" --steps 1 --batch 2 --forms raw \
     --sampled answers --outcome f1 --absent 0.3 --withheld 0.3 --together 2000 --group 2 \
@@ -62,7 +66,7 @@ small=(--data "$out/data" --model "$out/model" --rank 4 --warmup 2 --evaluate-ev
     --adapters "$out/all/extractor/adapters"
 
 for made in reasoner inserted fixed selector selected all/reasoner all/compressor all/rl all/gate all/evidence all/extractor \
-    probes queries noted answers choices; do
+    probes queries noted extractor answers choices; do
     test -s "$out/$made/curve.png"
     test -s "$out/$made/adapters/adapters.json"
 done
@@ -75,4 +79,5 @@ test -s "$out/all/extractor/adapters/extractor/head.safetensors"
 test -s "$out/all/extractor/adapters/evidence/head.safetensors"
 test -s "$out/all/extractor/adapters/gate/head.safetensors"
 test -s "$out/noted/adapters/gate/head.safetensors"
+test -s "$out/extractor/adapters/extractor/head.safetensors"
 echo "every stage ran; see $out/*/curve.png"

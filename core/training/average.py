@@ -17,13 +17,17 @@ from torch import Tensor
 
 from ..adapters import holds_adapter, read_card
 from ..backbone import ROLES
+from ..embedder_head import HEAD, embedder_of
 from ..errors import CompressedMemoryError, InputError, WeightsError
-
-_WEIGHTS = "adapter_model.safetensors"
+from ..evidence import Tagger
+from ..extraction import Extractor
+from ..query_encoder import WEIGHTS
 
 
 def average(start: Path, trained: Path, out: Path, share: float = 0.5) -> None:
-    """Write ``trained`` into ``out`` with its adapters averaged with those of ``start``, of each role that both have.
+    """Write ``trained`` into ``out``, its adapters and heads of the embedder averaged with those of ``start``.
+
+    What one of them lacks is as ``trained`` has it.
 
     Args:
         start: adapters that the training of ``trained`` started from, or that another one came to from there.
@@ -32,7 +36,7 @@ def average(start: Path, trained: Path, out: Path, share: float = 0.5) -> None:
 
     Raises:
         InputError: ``share`` is no share, or ``out`` is there.
-        WeightsError: the folders have no role in common, or are of different models, placements or shapes.
+        WeightsError: the folders have no role or head in common, or are of different models, placements or shapes.
     """
     if not 0 <= share <= 1:
         raise InputError(f"share={share}: give a share of the trained weights from 0 to 1")
@@ -44,18 +48,29 @@ def average(start: Path, trained: Path, out: Path, share: float = 0.5) -> None:
             f"{start} is for weights {cards[0].base}, {trained} for {cards[1].base}: they have no average"
         )
     roles = [role for role in ROLES if holds_adapter(start / role) and holds_adapter(trained / role)]
-    if not roles:
+    fitted = [
+        (kind, embedder_of(kind, start / kind.kind), embedder_of(kind, trained / kind.kind))
+        for kind in (Tagger, Extractor)
+    ]
+    heads = [kind.kind for kind, first, second in fitted if first and second]
+    if not roles and not heads:
         raise WeightsError(f"{start} and {trained} hold adapters of no role that both have: they have no average")
+    for kind, first, second in fitted:
+        if first and second and first != second:
+            raise WeightsError(
+                f"the {kind.noun} of {start} is for {first}, that of {trained} for {second}: they have no average"
+            )
     if "compressor" in roles and cards[0].placement != cards[1].placement:
         raise WeightsError(
             f"{start} is for slots {cards[0].placement}, {trained} for {cards[1].placement}: they have no average"
         )
-    mixed = {role: _mixed(start / role / _WEIGHTS, trained / role / _WEIGHTS, share) for role in roles}
+    files = [f"{name}/{WEIGHTS}" for name in (*roles, *heads)] + [f"{name}/{HEAD}" for name in heads]
+    mixed = {file: _mixed(start / file, trained / file, share) for file in files}
     scratch = out.with_name(f"{out.name}.tmp")  # so that ``out`` is there whole or not at all
     shutil.rmtree(scratch, ignore_errors=True)
     shutil.copytree(trained, scratch)
-    for role, tensors in mixed.items():
-        save_file(tensors, scratch / role / _WEIGHTS, {"format": "pt"})
+    for file, tensors in mixed.items():
+        save_file(tensors, scratch / file, {"format": "pt"})
     scratch.rename(out)
 
 

@@ -8,8 +8,12 @@ from safetensors.torch import load_file
 
 from core.adapters import load_adapters, save_adapters
 from core.backbone import Role
+from core.embedder import Embedder
+from core.embedder_head import new_head, save_head
+from core.extraction import Extractor
 from core.settings import Placement
 from core.training.average import main
+from core.weights import DEFAULT_EMBEDDER
 
 from ...tiny_models import backbone, randomize_adapter
 
@@ -58,6 +62,42 @@ def test_each_role_that_both_have_is_averaged_and_another_is_as_the_trained_one_
         assert torch.equal(tensor, (0.5 * one[name].float() + 0.5 * other[name].float()).to(tensor.dtype))
     gate = load_file(trained / "gate/adapter_model.safetensors")
     assert all(torch.equal(tensor, gate[name]) for name, tensor in found["gate"].items())
+
+
+def with_head(folder: Path, embedder: Embedder, seed: int, name: str = DEFAULT_EMBEDDER) -> None:
+    torch.manual_seed(seed)
+    head = new_head(Extractor, embedder.model, rank=2)
+    for parameter in head.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.1)
+    save_head(head, name, folder)
+
+
+def test_heads_of_the_embedder_are_averaged_too(tmp_path: Path, embedder: Embedder) -> None:
+    start, trained, out = made(tmp_path / "start", 1), made(tmp_path / "trained", 2), tmp_path / "out"
+    for seed, folder in enumerate((start, trained)):
+        with_head(folder, embedder, seed)
+    assert main([str(start), str(trained), "--out", str(out), "--share", "0.25"]) == 0
+    for file in (WEIGHTS, "extractor/adapter_model.safetensors", "extractor/head.safetensors"):
+        one, other, found = (load_file(folder / file) for folder in (start, trained, out))
+        assert found.keys() == one.keys()
+        for name, tensor in found.items():
+            assert torch.equal(tensor, (0.75 * one[name].float() + 0.25 * other[name].float()).to(tensor.dtype))
+            assert not torch.equal(tensor, other[name])
+    assert Embedder(device="cpu", extractor=out / "extractor").extract("Who?", ["Ann."]) is not None
+
+
+def test_heads_of_different_embedders_have_no_average(
+    tmp_path: Path, embedder: Embedder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start, trained, out = made(tmp_path / "start", 1), made(tmp_path / "trained", 2), tmp_path / "out"
+    with_head(start, embedder, 0)
+    with_head(trained, embedder, 1, name="another")
+    assert main([str(start), str(trained), "--out", str(out)]) == 2
+    assert "the extractor of " in (said := capsys.readouterr().err)
+    assert "is for all-MiniLM-L6-v2, that of" in said
+    assert "for another: they have no average" in said
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
