@@ -104,6 +104,13 @@ def test_of_notes_as_in_use_those_say_the_answer_that_are_evidence(noted: list[E
     assert beside or any("Baking powder" in note for e in noted for note in e.notes)  # what the tagger takes for it
 
 
+def test_what_is_withheld_is_in_no_note(judging: Embedder) -> None:
+    examples = NotedExamples((LONG_HOPS, LONG_RISING), judging, 1, withheld=1.0)
+    drawn = [examples.at(i) for i in range(16)]
+    assert not any(example.places for example in drawn)
+    assert any("Edsel Ford" in note for example in drawn for note in example.notes)  # what is near is left
+
+
 def test_where_nothing_is_noted_the_labels_are_learned_from(judging: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.second_look.DOUBTFUL", 1.0)
     examples = NotedExamples((LONG_HOPS, LONG_RISING), judging, 1)
